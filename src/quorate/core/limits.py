@@ -1,0 +1,68 @@
+"""Every bound in one place, cross-checked, so that no queue, buffer, retry or wait is unbounded.
+
+Units stand last in the names. Limits on keys and values guard the client path only, never repair or
+transfer: a record that was once accepted must always be able to travel (hard case 36).
+"""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# What a client may send.
+KEY_BYTES_MAX = 1 * KIB
+BUCKET_NAME_BYTES_MAX = 64
+VALUE_BYTES_MAX_DEFAULT = 8 * MIB
+CONTENT_TYPE_BYTES_MAX = 127
+CONTEXT_TOKEN_BYTES_MAX = 8 * KIB
+SIBLINGS_MAX = 100
+"""A client's put that would leave more siblings than this is refused; sync never is (hard case 6)."""
+CLOCK_ENTRIES_PRUNE_ABOVE = 50
+
+# The client port (RESP).
+COMMAND_ARGUMENTS_MAX = 1024 * KIB // 16
+COMMAND_BYTES_MAX = 64 * MIB
+UNAUTHENTICATED_BYTES_MAX = 16 * KIB
+PIPELINE_COMMANDS_MAX = 1024
+CLIENT_OUTPUT_BYTES_HIGH = 4 * MIB
+CLIENT_OUTPUT_BYTES_LOW = 1 * MIB
+CLIENT_CONNECTIONS_MAX = 4096
+CLIENT_IDLE_TIMEOUT_MS = 15 * 60 * 1000
+AUTHENTICATION_TIMEOUT_MS = 10_000
+COMMAND_TIMEOUT_MS = 30_000
+"""A command whose bytes stop arriving half-way is given up after this long (slow loris)."""
+
+# The peer port.
+FRAME_BYTES_MAX = 64 * MIB
+HANDSHAKE_FRAME_BYTES_MAX = 4 * KIB
+HANDSHAKE_TIMEOUT_MS = 5_000
+PEER_PING_INTERVAL_MS = 250
+PEER_SILENCE_TIMEOUT_MS = 1_500
+PEER_OUTPUT_BYTES_MAX = 128 * MIB
+PEER_CONNECTIONS_MAX = 1024
+RECONNECT_DELAY_MIN_MS = 50
+RECONNECT_DELAY_MAX_MS = 1_000
+
+# Requests.
+REQUEST_TIMEOUT_DEFAULT_MS = 1_000
+REQUEST_TIMEOUT_MAX_MS = 60_000
+IN_FLIGHT_REQUESTS_MAX = 8_192
+IN_FLIGHT_BYTES_MAX = 256 * MIB
+LIST_PAGE_KEYS_MAX = 1_000
+
+# Time.
+CLOCK_SKEW_MAX_MS = 60_000
+
+# The ring.
+SLOTS = 16_384
+PARTITIONS_DEFAULT = 1_024
+MEMBERS_MAX = 1_024
+REPLICAS_MAX = 16
+
+assert KEY_BYTES_MAX + VALUE_BYTES_MAX_DEFAULT < COMMAND_BYTES_MAX <= FRAME_BYTES_MAX
+assert UNAUTHENTICATED_BYTES_MAX < COMMAND_BYTES_MAX
+assert HANDSHAKE_FRAME_BYTES_MAX <= UNAUTHENTICATED_BYTES_MAX
+assert CLIENT_OUTPUT_BYTES_LOW < CLIENT_OUTPUT_BYTES_HIGH
+assert PEER_PING_INTERVAL_MS * 2 < PEER_SILENCE_TIMEOUT_MS
+assert REQUEST_TIMEOUT_DEFAULT_MS <= REQUEST_TIMEOUT_MAX_MS
+assert SLOTS & (SLOTS - 1) == 0 and PARTITIONS_DEFAULT <= SLOTS

@@ -1,0 +1,179 @@
+"""Messages between nodes. Each is a msgpack array whose first element is its tag; msgspec checks every type on arrival.
+
+A frame is one list of messages: everything sent to a peer within one turn of the loop. Requests carry an id that the
+reply repeats, the time that remains (`remaining_ms`), and the sender's ring version.
+
+Wire version 1. A new message gets a new tag; a message gets new fields only at its end, with defaults, so that wire
+versions N and N−1 understand each other.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+from quorate.core.buckets import BucketTable
+from quorate.core.store import Failure, GetRequest, GetResult, PutRequest, PutResult
+
+WIRE_VERSION = 1
+
+
+class Status(IntEnum):
+    """How a replica answers."""
+
+    OK = 0
+    ABSENT = 1
+    """There is no record (a read), which is an answer, and counts towards R."""
+    STALE_RING = 2
+    NOT_REPLICA = 3
+    FENCED = 4
+    OVERLOADED = 5
+
+
+FLAG_FSYNC = 1
+FLAG_LAST_WRITE_WINS = 2
+
+
+class _Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    pass
+
+
+class Write(_Message, tag=1):
+    """Sync `body` (a whole record) into the replica's own. Idempotent: also used by read repair."""
+
+    id: int
+    remaining_ms: int
+    ring_version: int
+    key: bytes
+    body: bytes
+    flags: int
+
+
+class WriteReply(_Message, tag=2):
+    id: int
+    status: int
+
+
+class Read(_Message, tag=3):
+    """Ask for a record, or (`full` false) only for its digest."""
+
+    id: int
+    remaining_ms: int
+    ring_version: int
+    key: bytes
+    full: bool
+
+
+class ReadReply(_Message, tag=4):
+    """`digest` is the xxh3-64 of the canonical body; `body` is empty unless it was asked for in full."""
+
+    id: int
+    status: int
+    digest: int = 0
+    body: bytes = b""
+
+
+class ForwardGet(_Message, tag=5):
+    """A client's get, handed to a replica that coordinates it. A forward is never forwarded again (hard case 5)."""
+
+    id: int
+    remaining_ms: int
+    ring_version: int
+    request: GetRequest
+
+
+class ForwardPut(_Message, tag=6):
+    id: int
+    remaining_ms: int
+    ring_version: int
+    request: PutRequest
+
+
+class ForwardReply(_Message, tag=7):
+    id: int
+    result: GetResult | PutResult | Failure
+
+
+class ScanPosition(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Keys of `partition` that come after `after` (empty: from its beginning)."""
+
+    partition: int
+    after: bytes
+
+
+class Scan(_Message, tag=8):
+    """List keys of a bucket in these partitions, in order, at most `limit` in all."""
+
+    id: int
+    remaining_ms: int
+    ring_version: int
+    bucket: bytes
+    prefix: bytes
+    positions: list[ScanPosition]
+    limit: int
+
+
+class ScannedKey(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A key that this replica holds a record of; `live` is false if it holds only tombstones and expired values."""
+
+    key: bytes
+    digest: int
+    live: bool
+
+
+class ScannedPartition(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """`complete` is false if there may be keys after the last one listed."""
+
+    partition: int
+    keys: list[ScannedKey]
+    complete: bool
+
+
+class ScanReply(_Message, tag=9):
+    """Partitions in the order asked; those that were not reached within the limit are left out."""
+
+    id: int
+    status: int
+    partitions: list[ScannedPartition]
+
+
+class Buckets(_Message, tag=10):
+    """The sender's bucket table, to merge; `id` 0 asks for no reply."""
+
+    id: int
+    table: BucketTable
+
+
+class BucketsReply(_Message, tag=11):
+    id: int
+    status: int
+
+
+class StatusRequest(_Message, tag=12):
+    id: int
+    remaining_ms: int
+
+
+class StatusReply(_Message, tag=13):
+    """A node's report about itself, as JSON (`quorate.core.store.NodeReport`)."""
+
+    id: int
+    report: bytes
+
+
+Message = (
+    Write
+    | WriteReply
+    | Read
+    | ReadReply
+    | ForwardGet
+    | ForwardPut
+    | ForwardReply
+    | Scan
+    | ScanReply
+    | Buckets
+    | BucketsReply
+    | StatusRequest
+    | StatusReply
+)

@@ -1,0 +1,138 @@
+"""The Store: what a node offers to the interfaces in front of it (RESP, HTTP) and to the simulator's clients.
+
+The only thing that `api/` knows of a node. Requests are values; results come through a callback, exactly once, on the
+loop's thread, possibly before the call returns. No future and no task per request: that is the hot path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from quorate.core.buckets import BucketProperties
+from quorate.core.record import Context, Sibling
+from quorate.core.ring.ring import Ring
+
+
+class GetRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    bucket: bytes
+    key: bytes
+    r: int = 0
+    """Replicas that must answer; 0: as the bucket says."""
+    timeout_ms: int = 0
+    """0: the default of `limits.REQUEST_TIMEOUT_DEFAULT_MS`."""
+
+
+class PutRequest(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A put, or with `delete` the write of a tombstone."""
+
+    bucket: bytes
+    key: bytes
+    value: bytes = b""
+    content_type: str = ""
+    context: Context | None = None
+    """What the writer has seen and replaces; None: nothing, so the put is concurrent with everything."""
+    w: int = 0
+    ttl_ms: int = -1
+    """Lifetime of the value; -1: as the bucket says, 0: for ever."""
+    operation: int = 0
+    timeout_ms: int = 0
+    delete: bool = False
+    overwrite_seen: bool = False
+    """Take for the context what the coordinator itself holds (Redis's SET and DEL). Excludes `context`."""
+    strict: bool = False
+    """No fallback replicas, whatever the bucket says."""
+
+
+class GetResult(msgspec.Struct, array_like=True, frozen=True, tag=1, gc=False):
+    """What R replicas hold together. No siblings: not found (`context` is not empty if there was a delete)."""
+
+    context: Context
+    siblings: list[Sibling]
+    """Live ones only: no tombstones, none expired, a retried write once; in the order of their dots."""
+
+
+class PutResult(msgspec.Struct, array_like=True, frozen=True, tag=2, gc=False):
+    """W replicas have it. `context` covers what the coordinator holds now, the new value included."""
+
+    context: Context
+    siblings: int
+    """How many siblings, tombstones included, the coordinator holds now; more than 1: a conflict exists."""
+
+
+FailureKind = Literal["caller", "unavailable", "overloaded", "unknown"]
+
+
+class Failure(msgspec.Struct, array_like=True, frozen=True, tag=3, gc=False):
+    """Why a request failed: `caller` and `unavailable`, `overloaded` mean not done; `unknown` may be done."""
+
+    kind: FailureKind
+    message: str
+    missing: list[str] = []
+    """Names of the replicas that did not answer."""
+    retry_after_ms: int = 0
+
+
+class KeysRequest(msgspec.Struct, frozen=True):
+    bucket: bytes
+    prefix: bytes = b""
+    limit: int = 100
+    cursor: str = ""
+    """Opaque; empty: from the beginning."""
+    timeout_ms: int = 0
+
+
+class KeysPage(msgspec.Struct, frozen=True):
+    keys: list[bytes]
+    cursor: str
+    """Where the next page begins; empty: this was the last."""
+
+
+class Admin(msgspec.Struct, frozen=True):
+    """The answer of a command for people and tools: a JSON-able document."""
+
+    document: dict[str, Any]
+
+
+class Store(Protocol):
+    """One node, seen from its interfaces. Every node answers for every key."""
+
+    def get(self, request: GetRequest, reply: Callable[[GetResult | Failure], None]) -> None: ...
+
+    def put(self, request: PutRequest, reply: Callable[[PutResult | Failure], None]) -> None: ...
+
+    def keys(self, request: KeysRequest, reply: Callable[[KeysPage | Failure], None]) -> None: ...
+
+    def where(self, bucket: bytes, key: bytes, reply: Callable[[Admin | Failure], None]) -> None:
+        """Slot, partition, preference list, and what each replica holds right now."""
+        ...
+
+    def status(self, reply: Callable[[Admin | Failure], None]) -> None:
+        """The cluster as this node sees it, with every reachable node's report about itself."""
+        ...
+
+    def buckets(self) -> dict[bytes, BucketProperties]:
+        """Buckets whose properties were set."""
+        ...
+
+    def bucket_properties(self, bucket: bytes) -> BucketProperties: ...
+
+    def set_bucket(
+        self, bucket: bytes, changes: Mapping[str, str], reply: Callable[[Admin | Failure], None]
+    ) -> None:
+        """Change properties; replies when a majority of the members know it."""
+        ...
+
+    def ring(self) -> Ring: ...
+
+    def self_number(self) -> int: ...
+
+    def reachable(self, member: int) -> bool:
+        """Does this node believe that `member` answers? Always true of itself unless it is fenced."""
+        ...
+
+    def count(self, event: str) -> None:
+        """Count an event of an interface (a metric), such as a conflict that GET resolved by itself."""
+        ...
