@@ -43,9 +43,7 @@ class BucketProperties(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 known = ", ".join(self.__struct_fields__)
                 raise CallerError(f"unknown bucket property '{name}'; there are: {known}")
         try:
-            result = msgspec.convert(
-                {**msgspec.structs.asdict(self), **changes}, BucketProperties, strict=False
-            )
+            result = msgspec.convert({**msgspec.structs.asdict(self), **changes}, BucketProperties, strict=False)
         except msgspec.ValidationError as error:
             raise CallerError(f"bad bucket property: {error}") from None
         result.validate()

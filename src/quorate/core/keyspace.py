@@ -66,9 +66,7 @@ def split_storage_key(stored: bytes) -> tuple[int, bytes, bytes]:
 
 def check_bucket_name(bucket: bytes) -> None:
     if not 1 <= len(bucket) <= BUCKET_NAME_BYTES_MAX:
-        raise CallerError(
-            f"a bucket's name has 1 to {BUCKET_NAME_BYTES_MAX} bytes; this one has {len(bucket)}"
-        )
+        raise CallerError(f"a bucket's name has 1 to {BUCKET_NAME_BYTES_MAX} bytes; this one has {len(bucket)}")
     if not _FORBIDDEN_IN_BUCKET.isdisjoint(bucket):
         raise CallerError("a bucket's name holds neither colons nor control characters")
 

@@ -39,7 +39,7 @@ class _Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
     pass
 
 
-class Write(_Message, tag=1):
+class Write(_Message, frozen=True, tag=1):
     """Sync `body` (a whole record) into the replica's own. Idempotent: also used by read repair."""
 
     id: int
@@ -50,12 +50,12 @@ class Write(_Message, tag=1):
     flags: int
 
 
-class WriteReply(_Message, tag=2):
+class WriteReply(_Message, frozen=True, tag=2):
     id: int
     status: int
 
 
-class Read(_Message, tag=3):
+class Read(_Message, frozen=True, tag=3):
     """Ask for a record, or (`full` false) only for its digest."""
 
     id: int
@@ -65,7 +65,7 @@ class Read(_Message, tag=3):
     full: bool
 
 
-class ReadReply(_Message, tag=4):
+class ReadReply(_Message, frozen=True, tag=4):
     """`digest` is the xxh3-64 of the canonical body; `body` is empty unless it was asked for in full."""
 
     id: int
@@ -74,7 +74,7 @@ class ReadReply(_Message, tag=4):
     body: bytes = b""
 
 
-class ForwardGet(_Message, tag=5):
+class ForwardGet(_Message, frozen=True, tag=5):
     """A client's get, handed to a replica that coordinates it. A forward is never forwarded again (hard case 5)."""
 
     id: int
@@ -83,14 +83,14 @@ class ForwardGet(_Message, tag=5):
     request: GetRequest
 
 
-class ForwardPut(_Message, tag=6):
+class ForwardPut(_Message, frozen=True, tag=6):
     id: int
     remaining_ms: int
     ring_version: int
     request: PutRequest
 
 
-class ForwardReply(_Message, tag=7):
+class ForwardReply(_Message, frozen=True, tag=7):
     id: int
     result: GetResult | PutResult | Failure
 
@@ -102,7 +102,7 @@ class ScanPosition(msgspec.Struct, array_like=True, frozen=True, gc=False):
     after: bytes
 
 
-class Scan(_Message, tag=8):
+class Scan(_Message, frozen=True, tag=8):
     """List keys of a bucket in these partitions, in order, at most `limit` in all."""
 
     id: int
@@ -130,7 +130,7 @@ class ScannedPartition(msgspec.Struct, array_like=True, frozen=True, gc=False):
     complete: bool
 
 
-class ScanReply(_Message, tag=9):
+class ScanReply(_Message, frozen=True, tag=9):
     """Partitions in the order asked; those that were not reached within the limit are left out."""
 
     id: int
@@ -138,24 +138,24 @@ class ScanReply(_Message, tag=9):
     partitions: list[ScannedPartition]
 
 
-class Buckets(_Message, tag=10):
+class Buckets(_Message, frozen=True, tag=10):
     """The sender's bucket table, to merge; `id` 0 asks for no reply."""
 
     id: int
     table: BucketTable
 
 
-class BucketsReply(_Message, tag=11):
+class BucketsReply(_Message, frozen=True, tag=11):
     id: int
     status: int
 
 
-class StatusRequest(_Message, tag=12):
+class StatusRequest(_Message, frozen=True, tag=12):
     id: int
     remaining_ms: int
 
 
-class StatusReply(_Message, tag=13):
+class StatusReply(_Message, frozen=True, tag=13):
     """A node's report about itself, as JSON (`quorate.core.store.NodeReport`)."""
 
     id: int

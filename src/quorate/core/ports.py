@@ -16,6 +16,7 @@ from typing import Protocol
 
 import msgspec
 
+from quorate.core.errors import StorageError
 from quorate.core.messages import Message
 from quorate.core.ring.ring import Member
 

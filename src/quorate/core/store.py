@@ -119,9 +119,7 @@ class Store(Protocol):
 
     def bucket_properties(self, bucket: bytes) -> BucketProperties: ...
 
-    def set_bucket(
-        self, bucket: bytes, changes: Mapping[str, str], reply: Callable[[Admin | Failure], None]
-    ) -> None:
+    def set_bucket(self, bucket: bytes, changes: Mapping[str, str], reply: Callable[[Admin | Failure], None]) -> None:
         """Change properties; replies when a majority of the members know it."""
         ...
 
