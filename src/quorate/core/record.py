@@ -65,12 +65,15 @@ class Context(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 EMPTY_CONTEXT: Final = Context({}, 0)
 
-_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
 
 
 def encode_record(record: Record) -> bytes:
-    """The canonical bytes of a record."""
+    """The canonical bytes of a record: its clock goes in the order of the actors."""
+    clock = record.clock
+    if len(clock) > 1:
+        record = Record(dict(sorted(clock.items())), record.siblings)
     return _encoder.encode(record)
 
 
