@@ -1,0 +1,94 @@
+"""A cluster's founding file: its id, the secret its members share, and the first version of its ring.
+
+`quorate up` writes one when it creates a cluster; each node keeps a copy in its own data directory, so that a
+directory can be started again alone. A node takes its first ring from here; once its store has a ring, that one
+counts. The file holds secrets and is readable by its owner only.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from quorate.core.errors import StartupError
+from quorate.core.ring.create import create_ring
+from quorate.core.ring.ring import Member, Ring
+from quorate.server.configuration import EngineName
+from quorate.server.documents import read_document, reason, write_document
+
+CLUSTER_FORMAT = 1
+SECRET_BYTES = 32
+_PRIVATE = 0o600
+
+
+class ClusterFile(msgspec.Struct, frozen=True):
+    """What a node has to know about its cluster before it has talked to anyone."""
+
+    format: int
+    secret: str
+    """Hexadecimal digits, or what the configuration said."""
+    password: str
+    """What clients authenticate with; empty: they need not."""
+    engine: EngineName
+    ring: Ring
+    """Version 1."""
+
+    @property
+    def cluster_id(self) -> str:
+        return self.ring.cluster_id
+
+    def member_named(self, name: str) -> Member:
+        """The member of this name; raises `StartupError`."""
+        for member in self.ring.members:
+            if member.name == name:
+                return member
+        known = ", ".join(member.name for member in self.ring.members)
+        raise StartupError(f"the cluster file knows no node '{name}'; it knows: {known}")
+
+
+def found_cluster(
+    cluster_id: str,
+    members: Sequence[Member],
+    partitions: int,
+    engine: EngineName,
+    password: str = "",
+    secret: str = "",
+) -> ClusterFile:
+    """A new cluster of `members`, with a fresh secret unless one is given."""
+    replicas = min(3, len(members))
+    ring = create_ring(cluster_id, members, partitions, replicas)
+    return ClusterFile(CLUSTER_FORMAT, secret or secrets.token_hex(SECRET_BYTES), password, engine, ring)
+
+
+def write_cluster_file(path: Path, cluster: ClusterFile) -> None:
+    """Raises `StartupError` if it cannot be written; the old file, if any, is then untouched."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_document(path, msgspec.to_builtins(cluster), _PRIVATE)
+    except OSError as error:
+        raise StartupError(f"cannot write the cluster file {path}: {reason(error)}") from None
+
+
+def read_cluster_file(path: Path) -> ClusterFile | None:
+    """The cluster file at `path`, None if there is none; raises `StartupError` if it is damaged."""
+    remedy = "restore it from a copy: every node keeps one in its data directory"
+    document = read_document(path, "the cluster file", remedy)
+    if document is None:
+        return None
+    if document.get("format") != CLUSTER_FORMAT:
+        raise StartupError(
+            f"{path} has format {document.get('format')!r}, and this version of quorate reads format {CLUSTER_FORMAT}; "
+            "start it with the version that wrote it"
+        )
+    try:
+        cluster = msgspec.convert(document, ClusterFile)
+    except msgspec.ValidationError as error:
+        raise StartupError(f"{path} is not a cluster file ({error}); {remedy}") from None
+    # A copy made by hand may have lost its mode; the secrets in it have not become public by that.
+    if path.stat().st_mode & 0o077 and os.access(path, os.W_OK):
+        path.chmod(_PRIVATE)
+    return cluster
