@@ -52,6 +52,28 @@ IN_FLIGHT_REQUESTS_MAX = 8_192
 IN_FLIGHT_BYTES_MAX = 256 * MIB
 LIST_PAGE_KEYS_MAX = 1_000
 
+# The Python clients.
+SEEDS_MAX = 64
+CONNECTIONS_PER_NODE = 2
+"""Of an asynchronous client: each carries many requests at once."""
+SOCKETS_PER_NODE_MAX = 32
+"""Of a synchronous client: each carries one request at a time, so this is also its threads per node."""
+CALLS_IN_FLIGHT_MAX = 1_024
+CALLS_WAITING_MAX = 65_536
+"""Calls of an asynchronous client that wait for room among those in flight; above this they are refused."""
+ATTEMPTS_MAX = 6
+ATTEMPT_TIMEOUT_MIN_MS = 50
+RETRY_TOKENS_MAX = 512
+RETRY_TOKENS_PER_CALL = 0.1
+"""Retries may add a tenth to the load in the long run, and one burst after a node's death."""
+RETRY_DELAY_MIN_MS = 25
+RING_POLL_INTERVAL_MS = 5_000
+PROBE_TIMEOUT_MS = 250
+CONNECTION_SILENCE_MS = 2_000
+"""A connection that still owes a reply so long after the reply's time limit is closed."""
+UPDATE_ATTEMPTS_DEFAULT = 3
+REPLY_BYTES_MAX = SIBLINGS_MAX * VALUE_BYTES_MAX_DEFAULT + MIB
+
 # Time.
 CLOCK_SKEW_MAX_MS = 60_000
 
@@ -68,4 +90,5 @@ assert HANDSHAKE_FRAME_BYTES_MAX <= UNAUTHENTICATED_BYTES_MAX
 assert CLIENT_OUTPUT_BYTES_LOW < CLIENT_OUTPUT_BYTES_HIGH
 assert PEER_PING_INTERVAL_MS * 2 < PEER_SILENCE_TIMEOUT_MS
 assert REQUEST_TIMEOUT_DEFAULT_MS <= REQUEST_TIMEOUT_MAX_MS
+assert CALLS_IN_FLIGHT_MAX <= PIPELINE_COMMANDS_MAX
 assert SLOTS & (SLOTS - 1) == 0 and PARTITIONS_DEFAULT <= SLOTS
