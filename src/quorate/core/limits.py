@@ -33,6 +33,20 @@ CLIENT_IDLE_TIMEOUT_MS = 15 * 60 * 1000
 AUTHENTICATION_TIMEOUT_MS = 10_000
 COMMAND_TIMEOUT_MS = 30_000
 """A command whose bytes stop arriving half-way is given up after this long (slow loris)."""
+COMMAND_PROGRESS_BYTES_MIN = 16 * KIB
+"""A half-sent command that brings at least this much within `COMMAND_TIMEOUT_MS` gets as much time again."""
+INLINE_COMMAND_BYTES_MAX = 16 * KIB
+CLIENT_HELD_BYTES_MAX = COMMAND_BYTES_MAX
+"""What one connection may hold in values on their way in and replies on their way out before it stops reading."""
+CLIENT_NAME_BYTES_MAX = 64
+CLIENT_SWEEP_INTERVAL_MS = 500
+"""How often all connections' time limits are looked at; the limits are exact to about this much."""
+FAN_OUT_REQUESTS_MAX = 64
+"""Requests that one command on several keys (MGET, DEL) has in flight at once."""
+SCAN_CURSORS_MAX = 1024
+"""SCAN positions that a node remembers; the least recently used one is forgotten."""
+ERROR_REPLY_BYTES_MAX = 1 * KIB
+OPERATION_ID_BYTES_MAX = 64
 
 # The peer port.
 FRAME_BYTES_MAX = 64 * MIB
@@ -85,7 +99,8 @@ REPLICAS_MAX = 16
 
 assert KEY_BYTES_MAX + VALUE_BYTES_MAX_DEFAULT < COMMAND_BYTES_MAX <= FRAME_BYTES_MAX
 assert (CONTEXT_ENTRIES_MAX * 18 + 32) * 4 < CONTEXT_TOKEN_BYTES_MAX * 3
-assert UNAUTHENTICATED_BYTES_MAX < COMMAND_BYTES_MAX
+assert INLINE_COMMAND_BYTES_MAX <= UNAUTHENTICATED_BYTES_MAX < COMMAND_BYTES_MAX <= CLIENT_HELD_BYTES_MAX
+assert CLIENT_SWEEP_INTERVAL_MS < AUTHENTICATION_TIMEOUT_MS < COMMAND_TIMEOUT_MS < CLIENT_IDLE_TIMEOUT_MS
 assert HANDSHAKE_FRAME_BYTES_MAX <= UNAUTHENTICATED_BYTES_MAX
 assert CLIENT_OUTPUT_BYTES_LOW < CLIENT_OUTPUT_BYTES_HIGH
 assert PEER_PING_INTERVAL_MS * 2 < PEER_SILENCE_TIMEOUT_MS
