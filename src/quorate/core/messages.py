@@ -29,7 +29,12 @@ class Status(IntEnum):
     NOT_REPLICA = 3
     FENCED = 4
     OVERLOADED = 5
+    DAMAGED = 6
+    """The record there is does not match its checksum. Not an answer: "absent" would be a false one."""
 
+
+SCAN_KEYS_MAX = 10_000
+"""Keys that one scan may ask for."""
 
 FLAG_FSYNC = 1
 FLAG_LAST_WRITE_WINS = 2

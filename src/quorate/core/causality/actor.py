@@ -89,6 +89,11 @@ class EpochCounter:
         """The epoch that will be minted next; as a floor, it distrusts every marker made so far."""
         return self._next
 
+    @property
+    def ceiling(self) -> int:
+        """The first epoch that is not reserved."""
+        return self._ceiling
+
     def needs_reservation(self, margin: int) -> bool:
         """Are fewer than `margin` epochs left below the ceiling?"""
         return self._ceiling - self._next < margin

@@ -1,0 +1,96 @@
+"""Changing a bucket's properties: a new version, spread to the members, confirmed by a majority.
+
+Each node merges tables whenever it sees one: at connection, once a second with one random member, and when a change
+is made. The newer version of a bucket wins; two changes made at once through two nodes end with one of them,
+everywhere the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from quorate.core.buckets import BucketTable, VersionedProperties
+from quorate.core.errors import CallerError, StorageError
+from quorate.core.keyspace import check_bucket_name
+from quorate.core.messages import Buckets, BucketsReply, Message, Status
+from quorate.core.store import Admin, Failure
+from quorate.node.context import NodeContext
+from quorate.node.gather import Answers, GatherOperation
+
+GOSSIP_INTERVAL_MS = 1_000
+
+
+class BucketChanges:
+    """The bucket table of this node, and its exchange with others."""
+
+    def __init__(self, node: NodeContext, fence: Callable[[StorageError], None]) -> None:
+        self._node = node
+        self._fence = fence
+
+    def set(self, bucket: bytes, changes: Mapping[str, str], reply: Callable[[Admin | Failure], None]) -> None:
+        """Change properties of `bucket`; replies when a majority of the members has the change."""
+        node = self._node
+        try:
+            check_bucket_name(bucket)
+            properties = node.view.bucket(bucket).properties.changed(changes)
+            members = len(node.view.ring.members)
+            if properties.n > members:
+                raise CallerError(f"n={properties.n} needs {properties.n} nodes, and the cluster has {members}")
+        except CallerError as error:
+            reply(Failure("caller", str(error)))
+            return
+        current = node.view.table.get(bucket)
+        version = current.version + 1 if current is not None else 1
+        entry = VersionedProperties(version, node.self_number, properties)
+        if not self._merge({bucket: entry}):
+            reply(Failure("unavailable", f"this node's disk failed: {node.fenced_because}"))
+            return
+        majority = len(node.view.ring.members) // 2 + 1
+
+        def done(answers: Answers) -> None:
+            confirmed = 1 + sum(1 for answer in answers.values() if answer.status == Status.OK)
+            if confirmed >= majority:
+                reply(Admin({"bucket": bucket.decode(errors="replace"), **msgspec.to_builtins(properties)}))
+                return
+            missing = [number for number in node.view.other_numbers if number not in answers]
+            message = f"{confirmed} of {majority} members confirmed the change, so it may or may not last"
+            reply(node.failure("unknown", message, missing))
+
+        gather = GatherOperation(node, node.options.request_timeout_ms, done)
+        question: Message = Buckets(gather.id, {bucket: entry})
+        gather.send(dict.fromkeys(node.view.other_numbers, question))
+
+    def on_buckets(self, member: int, message: Buckets) -> None:
+        stored = self._merge(message.table)
+        if message.id:
+            self._node.transport.send(member, BucketsReply(message.id, Status.OK if stored else Status.FENCED))
+
+    def send_table(self, member: int) -> None:
+        """Tell `member` what this node knows, if there is anything."""
+        if self._node.view.table:
+            self._node.transport.send(member, Buckets(0, self._node.view.table))
+
+    def start_gossip(self) -> None:
+        """Once a second, tell one random member."""
+        node = self._node
+
+        def gossip() -> None:
+            others = [number for number in node.view.other_numbers if node.transport.connected(number)]
+            if others:
+                self.send_table(others[node.rng.below(len(others))])
+            node.scheduler.call_later(GOSSIP_INTERVAL_MS, gossip)
+
+        node.scheduler.call_later(GOSSIP_INTERVAL_MS, gossip)
+
+    def _merge(self, table: BucketTable) -> bool:
+        """Merge and persist; False if the disk failed."""
+        if self._node.fenced_because:
+            return False
+        try:
+            self._node.view.merge_buckets(table)
+        except StorageError as error:
+            self._fence(error)
+            return False
+        return True

@@ -1,0 +1,117 @@
+"""What this node knows of the cluster: the ring, the buckets' properties, and per partition who is asked for what.
+
+The view is rebuilt when the ring or a bucket's properties change, and only looked up on the hot path. It is persisted
+in the META space, each document with a checksum, so that a torn or damaged one is noticed, never believed (hard case
+26).
+"""
+
+from __future__ import annotations
+
+import msgspec
+import xxhash
+
+from quorate.core import messages
+from quorate.core.buckets import BucketProperties, BucketTable, merge_tables
+from quorate.core.errors import StartupError
+from quorate.core.ports import Engine, Space
+from quorate.core.ring.preference import PreferenceLists
+from quorate.core.ring.ring import Ring
+
+RING_KEY = b"ring"
+BUCKETS_KEY = b"buckets"
+
+
+class Placement:
+    """One partition as this node sees it: who replicates it, and which of them are others."""
+
+    __slots__ = ("fallbacks", "local", "others", "replicas")
+
+    def __init__(self, replicas: tuple[int, ...], fallbacks: tuple[int, ...], self_number: int) -> None:
+        self.replicas = replicas
+        self.fallbacks = fallbacks
+        self.local = self_number in replicas
+        self.others = tuple(number for number in replicas if number != self_number)
+
+
+class BucketView:
+    """A bucket's properties, as the hot path wants them."""
+
+    __slots__ = ("flags", "last_write_wins", "placements", "properties", "r", "synced", "ttl_ms", "w")
+
+    def __init__(self, properties: BucketProperties, placements: list[Placement]) -> None:
+        self.properties = properties
+        self.placements = placements
+        self.r = properties.r
+        self.w = properties.w
+        self.ttl_ms = properties.ttl * 1000
+        self.synced = properties.durability == "fsync"
+        self.last_write_wins = properties.conflicts == "lww"
+        self.flags = (messages.FLAG_FSYNC if self.synced else 0) | (
+            messages.FLAG_LAST_WRITE_WINS if self.last_write_wins else 0
+        )
+
+
+class ClusterView:
+    """Ring and buckets, with their tables; `names` maps numbers to names for messages to people."""
+
+    def __init__(self, *, self_number: int, ring: Ring, defaults: BucketProperties, engine: Engine) -> None:
+        self._engine = engine
+        self._self_number = self_number
+        self._defaults = defaults
+        self.table: BucketTable = {}
+        raw_ring = _load(engine, RING_KEY)
+        raw_table = _load(engine, BUCKETS_KEY)
+        self.ring = msgspec.msgpack.decode(raw_ring, type=Ring) if raw_ring is not None else ring
+        if raw_table is not None:
+            self.table = msgspec.msgpack.decode(raw_table, type=BucketTable)
+        self._rebuild()
+        if raw_ring is None:
+            self._engine.write([(Space.META, RING_KEY, _sealed(msgspec.msgpack.encode(self.ring)))])
+
+    def bucket(self, bucket: bytes) -> BucketView:
+        """The view of a bucket: its own properties if they were set, else the cluster's defaults."""
+        view = self._views.get(bucket)
+        return self._default_view if view is None else view
+
+    def merge_buckets(self, theirs: BucketTable) -> bool:
+        """Take over what is newer in a peer's table, and persist it; True if anything was. Raises `StorageError`."""
+        merged = merge_tables(self.table, theirs)
+        if merged == self.table:
+            return False
+        self._engine.write([(Space.META, BUCKETS_KEY, _sealed(msgspec.msgpack.encode(merged)))])
+        self.table = merged
+        self._rebuild()
+        return True
+
+    def _rebuild(self) -> None:
+        self.preference_lists = PreferenceLists(self.ring)
+        self.names = {member.number: member.name for member in self.ring.members}
+        self.other_numbers = tuple(member.number for member in self.ring.members if member.number != self._self_number)
+        self._placements: dict[int, list[Placement]] = {}
+        self._default_view = self._view(self._defaults)
+        self._views = {bucket: self._view(entry.properties) for bucket, entry in self.table.items()}
+
+    def _view(self, properties: BucketProperties) -> BucketView:
+        placements = self._placements.get(properties.n)
+        if placements is None:
+            lists = [self.preference_lists.of(p, properties.n) for p in range(self.ring.partitions)]
+            placements = [Placement(found.replicas, found.fallbacks, self._self_number) for found in lists]
+            self._placements[properties.n] = placements
+        return BucketView(properties, placements)
+
+
+def _sealed(document: bytes) -> bytes:
+    return xxhash.xxh3_64_digest(document) + document
+
+
+def _load(engine: Engine, key: bytes) -> bytes | None:
+    """A persisted document, or None if there is none; raises `StartupError` if it is damaged."""
+    sealed = engine.get(Space.META, key)
+    if sealed is None:
+        return None
+    if xxhash.xxh3_64_digest(sealed[8:]) != sealed[:8]:
+        raise StartupError(
+            f"the stored '{key.decode()}' document does not match its checksum; restore this data directory, or "
+            "move it away and start the node with an empty one: its data comes back from the other replicas"
+        )
+    return sealed[8:]

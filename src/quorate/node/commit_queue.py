@@ -1,0 +1,129 @@
+"""Group commit: every write of one turn of the loop is one engine batch, and one fsync serves all that wait for one.
+
+Invariants:
+- A read sees what was queued before it in the same turn (`get` looks into the queue first).
+- A waiter of a plain write is told after its batch is with the operating system; a waiter of a synced write after its
+  batch is on the disk. At most one fsync is under way; whoever comes meanwhile shares the next one.
+- What a put sends to other replicas leaves only after its own batch is with the operating system. Otherwise a killed
+  process would forget a dot that its peers already hold, and issue it again (hard case 1).
+- When the engine fails, all waiters are told so, nothing is acknowledged, and the node is fenced.
+
+Rejected: one engine write per request (four times the cost at this rate), and a thread for every commit (a hand-over
+costs more than an unsynced write).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from quorate.core.errors import StorageError
+from quorate.core.ports import Engine, Scheduler, Space, WriteOperation
+
+Waiter = tuple[Callable[[Any, bool], None], Any]
+"""(callback, argument): called as callback(argument, durable) exactly once."""
+
+
+class CommitQueue:
+    """Writes of this turn, in front of one engine."""
+
+    __slots__ = (
+        "_engine",
+        "_engine_get",
+        "_on_failure",
+        "_queued",
+        "_scheduled",
+        "_scheduler",
+        "_sync_running",
+        "_sync_waiters",
+        "_synced_waiters",
+        "_waiters",
+        "failed",
+    )
+
+    def __init__(self, engine: Engine, scheduler: Scheduler, on_failure: Callable[[StorageError], None]) -> None:
+        self._engine = engine
+        self._engine_get = engine.get
+        self._scheduler = scheduler
+        self._on_failure = on_failure
+        self._queued: dict[bytes, bytes] = {}
+        self._waiters: list[Waiter] = []
+        self._synced_waiters: list[Waiter] = []
+        self._sync_waiters: list[Waiter] = []
+        self._sync_running = False
+        self._scheduled = False
+        self.failed = False
+
+    def get(self, key: bytes) -> bytes | None:
+        """The stored bytes of a data key, this turn's writes included. Raises `StorageError`."""
+        queued = self._queued.get(key)
+        return queued if queued is not None else self._engine_get(Space.DATA, key)
+
+    def put(
+        self, key: bytes, stored: bytes, synced: bool, callback: Callable[[Any, bool], None], argument: Any
+    ) -> None:
+        """Queue a write of one data key; `callback(argument, durable)` follows."""
+        self._queued[key] = stored
+        self.wait(synced, callback, argument)
+
+    def wait(self, synced: bool, callback: Callable[[Any, bool], None], argument: Any) -> None:
+        """Be told when everything queued so far is durable: for a write that turned out to be there already."""
+        (self._synced_waiters if synced else self._waiters).append((callback, argument))
+        if not self._scheduled:
+            self._scheduled = True
+            self._scheduler.call_soon(self.flush)
+
+    def unsynced_waiters(self) -> int:
+        """How many writes wait for an fsync: the bound on what a slow disk may pile up."""
+        return len(self._sync_waiters) + len(self._synced_waiters)
+
+    def flush(self) -> None:
+        """Write the batch now. Called once a turn, and before anything scans the engine."""
+        self._scheduled = False
+        waiters, self._waiters = self._waiters, []
+        synced_waiters, self._synced_waiters = self._synced_waiters, []
+        if self._queued:
+            data = Space.DATA
+            batch: list[WriteOperation] = [(data, key, stored) for key, stored in self._queued.items()]
+            try:
+                if self.failed:
+                    raise StorageError("the node is fenced after a failure of its disk")
+                self._engine.write(batch)
+            except StorageError as error:
+                self._queued = {}
+                self._fail(waiters + synced_waiters, error)
+                return
+            self._queued = {}
+        for callback, argument in waiters:
+            callback(argument, True)
+        if synced_waiters:
+            self._sync_waiters.extend(synced_waiters)
+            self._start_sync()
+
+    def _start_sync(self) -> None:
+        if self._sync_running or not self._sync_waiters:
+            return
+        waiters, self._sync_waiters = self._sync_waiters, []
+        self._sync_running = True
+
+        def synced(error: StorageError | None) -> None:
+            self._sync_running = False
+            if error is not None:
+                self._fail(waiters, error)
+                return
+            for callback, argument in waiters:
+                callback(argument, True)
+            self._start_sync()
+
+        try:
+            self._engine.sync(synced)
+        except StorageError as error:
+            synced(error)
+
+    def _fail(self, waiters: list[Waiter], error: StorageError) -> None:
+        self.failed = True
+        self._on_failure(error)
+        waiters = waiters + self._sync_waiters
+        self._sync_waiters = []
+        for callback, argument in waiters:
+            callback(argument, False)

@@ -1,0 +1,80 @@
+"""Minting of epochs: the node-wide counter, and how it stays ahead of every crash.
+
+An epoch may be used only when the disk already says that it is used up. So the store reserves a block of epochs,
+synced, before the first of them is minted; after any stop the counter goes on above the last reserved block. A fresh
+store cannot know what an earlier store of this member used up, and starts from the clock (`first_epoch`).
+
+The floor is the oldest epoch that the store vouches for. It is raised, durably, when the store is opened after an
+unclean stop that may have lost writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from quorate.core.causality.actor import EpochCounter, first_epoch
+from quorate.core.errors import Overloaded, StorageError
+from quorate.core.ports import Clock, Engine, Rng, Space
+
+EPOCH_KEY = b"epochs"
+EPOCHS_PER_BLOCK = 65_536
+EPOCHS_MARGIN = 32_768
+
+
+class _Persisted(msgspec.Struct, array_like=True):
+    ceiling: int
+    floor: int
+
+
+class Epochs:
+    """The epoch counter of one store, persisted in its META space."""
+
+    def __init__(
+        self, *, member: int, engine: Engine, clock: Clock, rng: Rng, on_failure: Callable[[StorageError], None]
+    ) -> None:
+        self._engine = engine
+        self._on_failure = on_failure
+        self._reserving = False
+        raw = engine.get(Space.META, EPOCH_KEY)
+        if raw is None:
+            next_epoch = first_epoch(clock.wall_ms(), rng.below(1 << 17))
+            self.floor = next_epoch
+        else:
+            persisted = msgspec.msgpack.decode(raw, type=_Persisted)
+            next_epoch = persisted.ceiling
+            self.floor = next_epoch if engine.report.may_have_lost_writes else persisted.floor
+        self._counter = EpochCounter(member, next_epoch)
+
+    def start(self, ready: Callable[[], None]) -> None:
+        """Reserve the first block; `ready` is called when it is on the disk."""
+        self._reserve(ready)
+
+    def mint(self) -> int:
+        """A new actor. Raises `Overloaded` if the next block is not reserved yet."""
+        if self._counter.needs_reservation(EPOCHS_MARGIN):
+            if not self._reserving:
+                self._reserve(lambda: None)
+            if self._counter.needs_reservation(0):
+                raise Overloaded("the node waits for its disk to reserve epochs; ask again shortly")
+        return self._counter.mint()
+
+    def _reserve(self, ready: Callable[[], None]) -> None:
+        self._reserving = True
+        counter = self._counter
+        ceiling = counter.ceiling + EPOCHS_PER_BLOCK
+
+        def synced(error: StorageError | None) -> None:
+            self._reserving = False
+            if error is not None:
+                self._on_failure(error)
+                return
+            counter.reserve(EPOCHS_PER_BLOCK)
+            ready()
+
+        try:
+            self._engine.write([(Space.META, EPOCH_KEY, msgspec.msgpack.encode(_Persisted(ceiling, self.floor)))])
+            self._engine.sync(synced)
+        except StorageError as error:
+            synced(error)

@@ -1,0 +1,127 @@
+"""Requests for partitions that this node does not hold: handed to a replica, which coordinates them.
+
+A forward is never forwarded again, and the target is the only coordinator (hard case 5). A get may be handed to
+another replica whenever the first does not answer. A put may be only if it certainly did not arrive, or if it carries
+an operation id, so that a second coordination is recognised as the same write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from quorate.core.messages import ForwardGet, ForwardPut, ForwardReply
+from quorate.core.store import Failure, GetRequest, PutRequest
+from quorate.node.cluster_view import Placement
+from quorate.node.context import NodeContext
+
+
+class ForwardOperation:
+    """One client request in the hands of another node."""
+
+    __slots__ = (
+        "candidates",
+        "elapsed_ms",
+        "id",
+        "may_have_arrived",
+        "node",
+        "placement",
+        "reply",
+        "request",
+        "step_ms",
+        "target",
+        "timeout_ms",
+    )
+
+    def __init__(
+        self,
+        node: NodeContext,
+        placement: Placement,
+        request: GetRequest | PutRequest,
+        timeout_ms: int,
+        reply: Callable[[Any], None],
+    ) -> None:
+        self.node = node
+        self.placement = placement
+        self.request = request
+        self.timeout_ms = timeout_ms
+        self.reply = reply
+        self.candidates = node.nearest_first(placement.replicas, node.requests.next_turn())
+        self.elapsed_ms = 0.0
+        self.step_ms = timeout_ms / 3
+        self.target = 0
+        self.may_have_arrived = False
+        self.id = 0
+
+    def start(self) -> None:
+        self.id = self.node.requests.open(self, self.step_ms)
+        self._next_target()
+
+    def on_reply(self, member: int, message: ForwardReply) -> None:
+        if member != self.target:
+            return
+        result = message.result
+        if isinstance(result, Failure) and result.kind in ("unavailable", "overloaded") and self.candidates:
+            self._next_target()
+            return
+        if isinstance(result, Failure) and result.kind == "unavailable" and self.may_have_arrived:
+            self._give_up()
+            return
+        self._finish(result)
+
+    def on_disconnected(self, member: int) -> None:
+        if member == self.target:
+            self.may_have_arrived = True
+            self._retry_or_give_up()
+
+    def on_time(self) -> None:
+        self.elapsed_ms += self.step_ms
+        self.may_have_arrived = True
+        self.node.suspects[self.target] = True
+        if self.elapsed_ms >= self.timeout_ms:
+            self._give_up()
+        elif self._may_be_repeated() and self.candidates:
+            self.node.requests.remind(self.id, self.step_ms)
+            self._next_target()
+        else:
+            self.step_ms = self.timeout_ms - self.elapsed_ms
+            self.node.requests.remind(self.id, self.step_ms)
+
+    def _may_be_repeated(self) -> bool:
+        return isinstance(self.request, GetRequest) or self.request.operation != 0 or not self.may_have_arrived
+
+    def _retry_or_give_up(self) -> None:
+        if self._may_be_repeated() and self.candidates:
+            self._next_target()
+        else:
+            self._give_up()
+
+    def _next_target(self) -> None:
+        node = self.node
+        remaining_ms = int(self.timeout_ms - self.elapsed_ms) or 1
+        version = node.view.ring.version
+        while self.candidates:
+            self.target = self.candidates.pop(0)
+            request = self.request
+            message = (
+                ForwardGet(self.id, remaining_ms, version, request)
+                if isinstance(request, GetRequest)
+                else ForwardPut(self.id, remaining_ms, version, request)
+            )
+            if node.transport.send(self.target, message):
+                node.count("forwards")
+                return
+        self._give_up()
+
+    def _give_up(self) -> None:
+        node = self.node
+        replicas = list(self.placement.replicas)
+        if isinstance(self.request, PutRequest) and self.may_have_arrived:
+            target = node.names([self.target])[0]
+            self._finish(node.failure("unknown", f"the write was handed to {target}, which did not answer", []))
+        else:
+            self._finish(node.failure("unavailable", "no replica of this key could be reached", replicas))
+
+    def _finish(self, result: Any) -> None:
+        self.node.requests.close(self.id)
+        self.reply(result)

@@ -1,0 +1,239 @@
+"""One get at its coordinator: ask R replicas, merge, answer, then repair whoever is behind (SOSP 2007, §5).
+
+The coordinator gives its own record in full and asks the others for digests. When they agree, which is nearly always,
+one value was read and none was moved. Only a digest that differs is followed by the full record.
+
+The answer leaves before any repair. Repair sends the merged record and mints no version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from quorate.core.causality.dotted_version_vectors import (
+    context_of,
+    live_siblings,
+    resolve_last_write_wins,
+    sync,
+)
+from quorate.core.envelope import digest_of
+from quorate.core.errors import DamagedRecord, PeerError, StorageError
+from quorate.core.messages import Read, ReadReply, Status, Write
+from quorate.core.quorum.get_tally import ABSENT_DIGEST, ASK_ANOTHER, DONE, FAIL, FETCH, WAIT, GetTally
+from quorate.core.record import EMPTY_CONTEXT, Record, decode_record, encode_record
+from quorate.core.store import Failure, GetResult
+from quorate.node.cluster_view import BucketView, Placement
+from quorate.node.context import NodeContext
+
+GetReply = Callable[[GetResult | Failure], None]
+
+NOTHING = GetResult(EMPTY_CONTEXT, [])
+
+
+def _ignore(argument: object, durable: bool) -> None:
+    pass
+
+
+class GetOperation(GetTally):
+    """A get in flight. Its tally is the pure base class; this adds the sending and the answering."""
+
+    __slots__ = (
+        "answered",
+        "bucket",
+        "digest",
+        "elapsed_ms",
+        "fetching",
+        "id",
+        "key",
+        "merged",
+        "node",
+        "reply",
+        "step_ms",
+        "timeout_ms",
+    )
+
+    def __init__(
+        self, node: NodeContext, bucket: BucketView, placement: Placement, key: bytes, r: int, timeout_ms: int
+    ) -> None:
+        self.node = node
+        self.bucket = bucket
+        self.key = key
+        self.timeout_ms = timeout_ms
+        self.elapsed_ms = 0.0
+        self.step_ms = min(node.options.read_retry_ms, timeout_ms)
+        self.id = 0
+        self.answered = False
+        self.fetching: list[int] = []
+        self.digest = ABSENT_DIGEST
+        self.merged = b""
+        others = placement.others
+        candidates = node.nearest_first(others, node.requests.next_turn()) if others else []
+        super().__init__(r, [node.self_number, *candidates[: r - 1]], candidates[r - 1 :])
+        if len(candidates) < len(others):
+            self.failed.extend(member for member in others if member not in candidates)
+
+    def start(self, reply: GetReply) -> None:
+        """Read locally and ask the others; `reply` is called exactly once."""
+        self.reply = reply
+        node = self.node
+        me = node.self_number
+        try:
+            stored = node.records.read(self.key)
+        except (DamagedRecord, StorageError):
+            verdict = self.on_failed(me)
+        else:
+            if stored is None:
+                verdict = self.on_answer(me, ABSENT_DIGEST, b"")
+            else:
+                verdict = self.on_answer(me, stored[0], stored[2])
+            if verdict == WAIT and len(self.answers) + len(self.awaited) + len(self.unasked) < self.needed:
+                self.decided = True
+                verdict = FAIL
+        if verdict == DONE:
+            self._finish()
+            return
+        if verdict == FAIL:
+            self._fail()
+            return
+        self.id = node.requests.open(self, self.step_ms)
+        awaited = list(self.awaited)
+        if verdict == ASK_ANOTHER:
+            self._act(ASK_ANOTHER)
+        for member in awaited:
+            self._ask(member, False)
+
+    def on_reply(self, member: int, message: ReadReply) -> None:
+        """A replica's answer, or its refusal."""
+        status = message.status
+        if status == Status.OK:
+            if message.body and digest_of(self.key, message.body) != message.digest:
+                raise PeerError("a record's digest does not match its bytes")
+            verdict = self.on_answer(member, message.digest, message.body)
+        elif status == Status.ABSENT:
+            verdict = self.on_answer(member, ABSENT_DIGEST, b"")
+        else:
+            verdict = self.on_failed(member)
+        if self.answered:
+            self._late(member)
+        else:
+            self._act(verdict)
+
+    def on_disconnected(self, member: int) -> None:
+        if not self.answered:
+            self._act(self.on_failed(member))
+
+    def on_time(self) -> None:
+        """A reminder: ask one more replica, or give up at the deadline."""
+        if self.answered:
+            self.node.requests.close(self.id)
+            return
+        node = self.node
+        self.elapsed_ms += self.step_ms
+        if self.elapsed_ms >= self.timeout_ms:
+            if self.on_deadline() == FAIL:
+                self._fail()
+            return
+        for member in self.awaited:
+            node.suspects[member] = True
+        remaining_ms = self.timeout_ms - self.elapsed_ms
+        if self.unasked:
+            node.count("reads_asked_another")
+            self._ask(self.take_unasked(), True)
+            self.step_ms = min(node.options.read_retry_ms, remaining_ms)
+        else:
+            self.step_ms = remaining_ms
+        node.requests.remind(self.id, self.step_ms)
+
+    def _act(self, verdict: int) -> None:
+        if verdict == DONE:
+            self._finish()
+        elif verdict == FETCH:
+            for member in self.unexplained():
+                if member not in self.fetching:
+                    self.fetching.append(member)
+                    self._ask(member, True)
+        elif verdict == ASK_ANOTHER:
+            self._ask(self.take_unasked(), True)
+        elif verdict == FAIL:
+            self._fail()
+
+    def _ask(self, member: int, full: bool) -> None:
+        node = self.node
+        message = Read(self.id, int(self.timeout_ms - self.elapsed_ms) or 1, node.view.ring.version, self.key, full)
+        if not node.transport.send(member, message):
+            self._act(self.on_failed(member))
+
+    def _fail(self) -> None:
+        self.answered = True
+        node = self.node
+        if self.id:
+            node.requests.close(self.id)
+        message = f"{len(self.answers)} of {self.needed} replicas answered the read"
+        self.reply(node.failure("unavailable", message, self.missing()))
+
+    def _finish(self) -> None:
+        """R replicas have answered and all differences are in hand: merge, answer, repair."""
+        self.answered = True
+        record = self._merge()
+        if record is None:
+            self.reply(NOTHING)
+        else:
+            if self.bucket.last_write_wins and len(record.siblings) > 1:
+                record = resolve_last_write_wins(record)
+            self.reply(GetResult(context_of(record), live_siblings(record, self.node.clock.wall_ms())))
+        behind = self.behind(self.digest)
+        if behind:
+            self._repair(behind)
+        if self.id and not self.awaited:
+            self.node.requests.close(self.id)
+
+    def _merge(self) -> Record | None:
+        """The join of all answers; sets `merged` and `digest`."""
+        digests = list(dict.fromkeys(self.answers.values()))
+        if len(digests) == 1:
+            self.digest = digests[0]
+            self.merged = self.bodies[self.digest]
+            return self._decode(self.merged)
+        record: Record | None = None
+        for digest in digests:
+            found = self._decode(self.bodies[digest])
+            if found is not None:
+                self.node.records.observe(found)
+                record = found if record is None else sync(record, found)
+        assert record is not None, "two digests differ, so one of them is of a record"
+        if self.bucket.last_write_wins:
+            record = resolve_last_write_wins(record)
+        self.merged = encode_record(record)
+        self.digest = digest_of(self.key, self.merged)
+        return record
+
+    def _decode(self, body: bytes) -> Record | None:
+        if not body:
+            return None
+        try:
+            return decode_record(body)
+        except msgspec.DecodeError as error:
+            raise PeerError(f"a peer sent a record that cannot be read: {error}") from error
+
+    def _late(self, member: int) -> None:
+        """A straggler's answer: repair it if it is behind, and let the operation go when it was the last."""
+        answered = self.answers.get(member)
+        if answered is not None and answered != self.digest and self.merged:
+            self._repair([member])
+        if not self.awaited:
+            self.node.requests.close(self.id)
+
+    def _repair(self, behind: list[int]) -> None:
+        node = self.node
+        node.count("read_repairs", len(behind))
+        timeout_ms = node.options.request_timeout_ms
+        write = Write(0, timeout_ms, node.view.ring.version, self.key, self.merged, self.bucket.flags)
+        for member in behind:
+            if member != node.self_number:
+                node.transport.send(member, write)
+            elif not node.fenced_because:
+                node.records.merge(
+                    self.key, self.merged, self.bucket.last_write_wins, self.bucket.synced, _ignore, None
+                )

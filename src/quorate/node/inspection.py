@@ -1,0 +1,157 @@
+"""What people ask a node: the state of the cluster as it sees it, and what each replica holds of one key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from quorate.core.causality.actor import epoch_of, member_of
+from quorate.core.envelope import digest_of
+from quorate.core.errors import DamagedRecord, StorageError
+from quorate.core.keyspace import canonical_name, slot_of_name, storage_key
+from quorate.core.messages import Message, Read, ReadReply, Status, StatusReply, StatusRequest
+from quorate.core.record import TOMBSTONE, Actor, decode_record
+from quorate.core.store import Admin
+from quorate.node.context import NodeContext
+from quorate.node.coordinator import Coordinator
+from quorate.node.gather import Answers, GatherOperation
+
+
+class Inspection:
+    """Status and where."""
+
+    def __init__(self, node: NodeContext, coordinator: Coordinator, version: str, started_ms: float) -> None:
+        self._node = node
+        self._coordinator = coordinator
+        self._version = version
+        self._started_ms = started_ms
+
+    def report(self) -> dict[str, Any]:
+        """This node about itself."""
+        node = self._node
+        state = "fenced" if node.fenced_because else "up"
+        connected = [number for number in node.view.other_numbers if node.transport.connected(number)]
+        return {
+            "name": node.view.names[node.self_number],
+            "state": state,
+            "reason": node.fenced_because,
+            "version": self._version,
+            "uptime_s": round((node.clock.monotonic_ms() - self._started_ms) / 1000, 1),
+            "ring_version": node.view.ring.version,
+            "in_flight_requests": len(node.requests.pending),
+            "disk_free_fraction": round(node.engine.free_fraction(), 4),
+            "connected_to": node.names(connected),
+            "suspects": node.names(list(node.suspects)),
+            "counters": dict(sorted(node.counters.items())),
+        }
+
+    def status(self, reply: Callable[[Admin], None]) -> None:
+        """Every member with its report, or with the reason why there is none."""
+        node = self._node
+
+        def done(answers: Answers) -> None:
+            members = []
+            for member in node.view.ring.members:
+                entry: dict[str, Any] = {
+                    **msgspec.to_builtins(member),
+                    "tokens": sum(1 for owner in node.view.ring.owners if owner == member.number),
+                }
+                if member.number == node.self_number:
+                    entry["report"] = self.report()
+                elif member.number in answers:
+                    entry["report"] = msgspec.json.decode(answers[member.number].report)
+                elif node.transport.connected(member.number):
+                    entry["report"] = {"state": "silent", "reason": "connected, but did not answer in time"}
+                else:
+                    entry["report"] = {"state": "unreachable", "reason": "no connection"}
+                members.append(entry)
+            ring = node.view.ring
+            reply(
+                Admin(
+                    {
+                        "cluster_id": ring.cluster_id,
+                        "ring_version": ring.version,
+                        "partitions": ring.partitions,
+                        "seen_by": node.view.names[node.self_number],
+                        "members": members,
+                    }
+                )
+            )
+
+        timeout_ms = node.options.request_timeout_ms // 2
+        gather = GatherOperation(node, timeout_ms, done)
+        question: Message = StatusRequest(gather.id, timeout_ms)
+        gather.send(dict.fromkeys(node.view.other_numbers, question))
+
+    def on_status_request(self, member: int, message: StatusRequest) -> None:
+        self._node.transport.send(member, StatusReply(message.id, msgspec.json.encode(self.report())))
+
+    def where(self, bucket: bytes, key: bytes, reply: Callable[[Admin], None]) -> None:
+        """Slot, partition, preference list, and every replica's record."""
+        node = self._node
+        partition, placement = self._coordinator.place(node.view.bucket(bucket), bucket, key)
+        stored_key = storage_key(partition, bucket, key)
+
+        def done(answers: Answers) -> None:
+            replicas = []
+            for number in placement.replicas:
+                held = self._describe(answers[number]) if number in answers else {"state": "no answer"}
+                replicas.append({"node": node.view.names[number], **held})
+            reply(
+                Admin(
+                    {
+                        "bucket": bucket.decode(errors="backslashreplace"),
+                        "key": key.decode(errors="backslashreplace"),
+                        "slot": slot_of_name(canonical_name(bucket, key)),
+                        "partition": partition,
+                        "preference_list": node.names(list(placement.replicas)),
+                        "fallbacks": node.names(list(placement.fallbacks)),
+                        "replicas": replicas,
+                    }
+                )
+            )
+
+        timeout_ms = node.options.request_timeout_ms // 2
+        gather = GatherOperation(node, timeout_ms, done)
+        if placement.local:
+            gather.answers[node.self_number] = self._read_local(stored_key)
+        question: Message = Read(gather.id, timeout_ms, node.view.ring.version, stored_key, True)
+        gather.send(dict.fromkeys(placement.others, question))
+
+    def _read_local(self, stored_key: bytes) -> ReadReply:
+        try:
+            stored = self._node.records.read(stored_key)
+        except DamagedRecord:
+            return ReadReply(0, Status.DAMAGED)
+        except StorageError:
+            return ReadReply(0, Status.FENCED)
+        if stored is None:
+            return ReadReply(0, Status.ABSENT)
+        return ReadReply(0, Status.OK, digest_of(stored_key, stored[2]), stored[2])
+
+    def _describe(self, answer: ReadReply) -> dict[str, Any]:
+        if answer.status != Status.OK:
+            return {"state": Status(answer.status).name.lower().replace("_", " ")}
+        record = decode_record(answer.body)
+        return {
+            "state": "holds",
+            "digest": f"{answer.digest:016x}",
+            "clock": {self._actor_name(actor): counter for actor, counter in record.clock.items()},
+            "siblings": [
+                {
+                    "dot": f"{self._actor_name(sibling.actor)}:{sibling.counter}",
+                    "tombstone": sibling.kind == TOMBSTONE,
+                    "unix_ms": sibling.time >> 16,
+                    "expiry_ms": sibling.expiry_ms,
+                    "content_type": sibling.content_type,
+                    "value_bytes": len(sibling.value),
+                }
+                for sibling in record.siblings
+            ],
+        }
+
+    def _actor_name(self, actor: Actor) -> str:
+        number = member_of(actor)
+        return f"{self._node.view.names.get(number, f'#{number}')}@{epoch_of(actor):x}"

@@ -1,0 +1,234 @@
+"""One node: the parts put together, messages handed to them, and the Store that interfaces talk to.
+
+Nothing here knows a clock, a socket or a disk: all of that comes in through the ports, so that the simulator runs this
+very class. The constructor loads what is persisted; `start` makes the node ready once its epochs are reserved.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from quorate import __version__
+from quorate.core import messages
+from quorate.core.buckets import BucketProperties
+from quorate.core.causality.hybrid_logical_clock import HybridLogicalClock
+from quorate.core.errors import CallerError, PeerError, StorageError
+from quorate.core.keyspace import check_bucket_name, check_key
+from quorate.core.ports import Clock, Engine, Rng, Scheduler, Transport
+from quorate.core.ring.ring import Ring
+from quorate.core.store import Admin, Failure, GetRequest, KeysPage, KeysRequest, PutRequest
+from quorate.node.bucket_changes import BucketChanges
+from quorate.node.cluster_view import ClusterView
+from quorate.node.commit_queue import CommitQueue
+from quorate.node.context import NodeContext
+from quorate.node.coordinator import Coordinator
+from quorate.node.epochs import Epochs
+from quorate.node.get_operation import GetReply
+from quorate.node.inspection import Inspection
+from quorate.node.listing import Listing
+from quorate.node.options import NodeOptions
+from quorate.node.put_operation import PutReply
+from quorate.node.records import RecordStore
+from quorate.node.replica import Replica
+from quorate.node.requests import RequestTable
+
+log = logging.getLogger(__name__)
+
+DISK_CHECK_INTERVAL_MS = 1_000
+
+
+class Node:
+    """A member of the cluster. Implements `core.store.Store` and `core.ports.PeerHandler`."""
+
+    def __init__(
+        self,
+        *,
+        member_number: int,
+        ring: Ring,
+        engine: Engine,
+        transport: Transport,
+        clock: Clock,
+        scheduler: Scheduler,
+        rng: Rng,
+        defaults: BucketProperties,
+        options: NodeOptions | None = None,
+    ) -> None:
+        shared = self._shared = NodeContext()
+        shared.self_number = member_number
+        shared.options = options or NodeOptions()
+        shared.engine, shared.transport = engine, transport
+        shared.clock, shared.scheduler, shared.rng = clock, scheduler, rng
+        shared.view = ClusterView(self_number=member_number, ring=ring, defaults=defaults, engine=engine)
+        shared.hybrid_clock = HybridLogicalClock(shared.options.clock_skew_max_ms)
+        shared.requests = RequestTable(clock, scheduler)
+        shared.commits = CommitQueue(engine, scheduler, self.fence)
+        self._epochs = Epochs(member=member_number, engine=engine, clock=clock, rng=rng, on_failure=self.fence)
+        shared.records = RecordStore(
+            member=member_number,
+            commits=shared.commits,
+            epochs=self._epochs,
+            hybrid_clock=shared.hybrid_clock,
+            clock=clock,
+            count=shared.count,
+        )
+        self._replica = Replica(
+            view=shared.view,
+            records=shared.records,
+            commits=shared.commits,
+            engine=engine,
+            transport=transport,
+            clock=clock,
+            refuses_writes=lambda: bool(shared.fenced_because),
+            count=shared.count,
+        )
+        self._coordinator = Coordinator(shared)
+        self._buckets = BucketChanges(shared, self.fence)
+        self._inspection = Inspection(shared, self._coordinator, __version__, clock.monotonic_ms())
+        self._disk_full = False
+        self.get: Callable[[GetRequest, GetReply], None] = self._coordinator.get
+        self.put: Callable[[PutRequest, PutReply], None] = self._coordinator.put
+        self._handlers = self._make_handlers()
+
+    def start(self, ready: Callable[[], None]) -> None:
+        """Begin background work; `ready` is called when the node may take requests."""
+        report = self._shared.engine.report
+        if report.may_have_lost_writes:
+            log.warning("the last stop may have lost unsynced writes: every key gets a new actor when next written")
+        elif not report.clean:
+            log.info("the last stop was unclean; the log was replayed and nothing is missing")
+        self._buckets.start_gossip()
+        self._check_disk()
+        self._epochs.start(ready)
+
+    def stop(self) -> None:
+        """Write what is queued. The assembly closes the transport before and the engine after."""
+        self._shared.commits.flush()
+
+    def fence(self, error: StorageError) -> None:
+        """The disk failed: stop acknowledging and say so (hard case 27). Only a restart lifts this."""
+        if not self._shared.fenced_because or self._disk_full:
+            self._disk_full = False
+            self._shared.fenced_because = str(error)
+            self._shared.commits.failed = True
+            log.error("this node is fenced and takes no writes until it is restarted: %s", error)
+
+    # --- PeerHandler ---
+
+    def on_message(self, member: int, message: messages.Message, age_ms: float) -> None:
+        suspects = self._shared.suspects
+        if suspects:
+            suspects.pop(member, None)
+        self._handlers[type(message)](member, message, age_ms)
+
+    def on_connected(self, member: int) -> None:
+        self._shared.suspects.pop(member, None)
+        self._buckets.send_table(member)
+
+    def on_disconnected(self, member: int) -> None:
+        self._shared.requests.on_disconnected(member)
+
+    # --- Store ---
+
+    def keys(self, request: KeysRequest, reply: Callable[[KeysPage | Failure], None]) -> None:
+        Listing(self._shared, self._coordinator, self._replica, request, reply).start()
+
+    def where(self, bucket: bytes, key: bytes, reply: Callable[[Admin | Failure], None]) -> None:
+        try:
+            check_bucket_name(bucket)
+            check_key(key)
+        except CallerError as error:
+            reply(Failure("caller", str(error)))
+            return
+        self._inspection.where(bucket, key, reply)
+
+    def status(self, reply: Callable[[Admin | Failure], None]) -> None:
+        self._inspection.status(reply)
+
+    def buckets(self) -> dict[bytes, BucketProperties]:
+        return {bucket: entry.properties for bucket, entry in sorted(self._shared.view.table.items())}
+
+    def bucket_properties(self, bucket: bytes) -> BucketProperties:
+        return self._shared.view.bucket(bucket).properties
+
+    def set_bucket(self, bucket: bytes, changes: Mapping[str, str], reply: Callable[[Admin | Failure], None]) -> None:
+        self._buckets.set(bucket, changes, reply)
+
+    def ring(self) -> Ring:
+        return self._shared.view.ring
+
+    def self_number(self) -> int:
+        return self._shared.self_number
+
+    def reachable(self, member: int) -> bool:
+        shared = self._shared
+        if member == shared.self_number:
+            return not shared.fenced_because
+        return shared.transport.connected(member) and member not in shared.suspects
+
+    def count(self, event: str) -> None:
+        self._shared.count(event)
+
+    # --- inside ---
+
+    def _make_handlers(self) -> dict[type, Callable[[int, Any, float], None]]:
+        """Message type → handler(member, message, age_ms). Replies go to the operation whose number they carry."""
+        pending = self._shared.requests.pending
+
+        def on_reply(member: int, message: Any, age_ms: float) -> None:
+            operation: Any = pending.get(message.id)
+            if operation is not None:
+                operation.on_reply(member, message)
+
+        replica, buckets, inspection = self._replica, self._buckets, self._inspection
+        return {
+            messages.Write: replica.on_write,
+            messages.Read: replica.on_read,
+            messages.Scan: replica.on_scan,
+            messages.ForwardGet: self._on_forward,
+            messages.ForwardPut: self._on_forward,
+            messages.Buckets: lambda member, message, age_ms: buckets.on_buckets(member, message),
+            messages.StatusRequest: lambda member, message, age_ms: inspection.on_status_request(member, message),
+            messages.WriteReply: on_reply,
+            messages.ReadReply: on_reply,
+            messages.ForwardReply: on_reply,
+            messages.ScanReply: on_reply,
+            messages.BucketsReply: on_reply,
+            messages.StatusReply: on_reply,
+        }
+
+    def _on_forward(self, member: int, message: messages.ForwardGet | messages.ForwardPut, age_ms: float) -> None:
+        remaining_ms = int(message.remaining_ms - age_ms)
+        if remaining_ms <= 0:
+            self._shared.count("expired_requests_dropped")
+            return
+        send, number, request = self._shared.transport.send, message.id, message.request
+        try:
+            check_bucket_name(request.bucket)
+            check_key(request.key)
+        except CallerError as error:
+            raise PeerError(f"a peer forwarded a bad request: {error}") from error
+
+        def reply(result: Any) -> None:
+            send(member, messages.ForwardReply(number, result))
+
+        if isinstance(request, GetRequest):
+            self._coordinator.get(request, reply, remaining_ms)
+        else:
+            self._coordinator.put(request, reply, remaining_ms)
+
+    def _check_disk(self) -> None:
+        """Stop taking writes before the disk is full, and go on when there is room again."""
+        shared = self._shared
+        minimum = shared.options.disk_free_fraction_min
+        free = shared.engine.free_fraction()
+        if not shared.fenced_because and free < minimum:
+            self._disk_full = True
+            shared.fenced_because = f"the disk is full: {free:.1%} free, and writes need {minimum:.1%}"
+            log.error("this node takes no writes: %s", shared.fenced_because)
+        elif self._disk_full and free > minimum * 1.5:
+            self._disk_full = False
+            shared.fenced_because = ""
+            log.info("there is room on the disk again; this node takes writes")
+        shared.scheduler.call_later(DISK_CHECK_INTERVAL_MS, self._check_disk)

@@ -1,0 +1,19 @@
+"""What an operator may set of a node's behaviour. Every value has a unit in its name and a sensible default."""
+
+from __future__ import annotations
+
+import msgspec
+
+from quorate.core import limits
+
+
+class NodeOptions(msgspec.Struct, frozen=True):
+    value_bytes_max: int = limits.VALUE_BYTES_MAX_DEFAULT
+    clock_skew_max_ms: int = limits.CLOCK_SKEW_MAX_MS
+    request_timeout_ms: int = limits.REQUEST_TIMEOUT_DEFAULT_MS
+    in_flight_requests_max: int = limits.IN_FLIGHT_REQUESTS_MAX
+    in_flight_bytes_max: int = limits.IN_FLIGHT_BYTES_MAX
+    disk_free_fraction_min: float = 0.02
+    """Below this share of free disk the node stops accepting writes, and says so."""
+    read_retry_ms: float = 30.0
+    """A get that is not answered by then asks one more replica."""

@@ -1,0 +1,180 @@
+"""The records of this node: reading, merging and writing them, with what makes a dot trustworthy.
+
+Every stored record carries a local marker: the actor under which this store last coordinated a put of the key, or 0.
+The marker never travels. A put may go on with the marked actor only while the store can vouch for its own memory of
+the key; otherwise it mints a new epoch (hard cases 1 and 2):
+- there is no local record, or it could not be read, or it came by replication (marker 0);
+- the marker is from before an unclean stop that may have lost writes (below the floor);
+- a peer or a context knows more of the marked actor's events than this store does.
+
+Invariants: a merge never loses a sibling or a clock entry; a merge mints no versions; a damaged record is reported and
+treated as not there, never returned.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from quorate.core.causality.actor import vouches
+from quorate.core.causality.dotted_version_vectors import (
+    context_of,
+    has_operation,
+    resolve_last_write_wins,
+    sync,
+    update,
+)
+from quorate.core.causality.hybrid_logical_clock import HybridLogicalClock
+from quorate.core.envelope import pack, unpack
+from quorate.core.errors import CallerError, DamagedRecord, PeerError
+from quorate.core.limits import SIBLINGS_MAX
+from quorate.core.ports import Clock
+from quorate.core.record import EMPTY_CONTEXT, TOMBSTONE, VALUE, Record, decode_record, encode_record
+from quorate.core.store import PutRequest
+from quorate.node.commit_queue import CommitQueue
+from quorate.node.epochs import Epochs
+
+log = logging.getLogger(__name__)
+
+Stored = tuple[int, int, bytes]
+"""(digest, local marker, body)"""
+
+CommitCallback = Callable[[Any, bool], None]
+
+
+class RecordStore:
+    """Records by storage key, through the commit queue."""
+
+    __slots__ = ("_clock", "_commits", "_count", "_epochs", "_hybrid_clock", "_member")
+
+    def __init__(
+        self,
+        *,
+        member: int,
+        commits: CommitQueue,
+        epochs: Epochs,
+        hybrid_clock: HybridLogicalClock,
+        clock: Clock,
+        count: Callable[[str], None],
+    ) -> None:
+        self._member = member
+        self._commits = commits
+        self._epochs = epochs
+        self._hybrid_clock = hybrid_clock
+        self._clock = clock
+        self._count = count
+
+    def read(self, key: bytes) -> Stored | None:
+        """What is stored under `key`, checked. Raises `DamagedRecord`, `StorageError`."""
+        stored = self._commits.get(key)
+        if stored is None:
+            return None
+        try:
+            return unpack(key, stored)
+        except DamagedRecord:
+            self._count("records_damaged")
+            log.error("a stored record does not match its checksum and counts as lost (key %r)", key)
+            raise
+
+    def coordinate(
+        self, key: bytes, request: PutRequest, ttl_ms: int, last_write_wins: bool
+    ) -> tuple[Record, bytes, int]:
+        """Make the record that `request` leads to: (record, its bytes, marker). Nothing is written yet.
+
+        Raises `CallerError` if the key would get too many siblings, `Overloaded` if no epoch is at hand.
+        """
+        record, marker = self._local(key)
+        if request.operation and record is not None and has_operation(record, request.operation) is not None:
+            # A retry of what this store has done already: the same event, not a second one.
+            return record, encode_record(record), marker
+        context = request.context or EMPTY_CONTEXT
+        if request.overwrite_seen:
+            context = context_of(record)
+        actor = self._actor_for(record, marker, context.clock)
+        wall_ms = self._clock.wall_ms()
+        new = update(
+            record,
+            context,
+            actor,
+            self._hybrid_clock.tick(wall_ms, context.time),
+            b"" if request.delete else request.value,
+            request.content_type,
+            TOMBSTONE if request.delete else VALUE,
+            wall_ms + ttl_ms if ttl_ms > 0 and not request.delete else 0,
+            request.operation,
+        )
+        if last_write_wins:
+            new = resolve_last_write_wins(new)
+        siblings = len(new.siblings)
+        if siblings > SIBLINGS_MAX and (record is None or siblings > len(record.siblings)):
+            raise CallerError(
+                f"this key already has {siblings - 1} siblings; read it and put with the context of what was read"
+            )
+        return new, encode_record(new), actor
+
+    def write(
+        self, key: bytes, body: bytes, marker: int, synced: bool, callback: CommitCallback, argument: Any
+    ) -> None:
+        """Queue the write of a record that `coordinate` made."""
+        self._commits.put(key, pack(key, marker, body), synced, callback, argument)
+
+    def merge(
+        self, key: bytes, body: bytes, last_write_wins: bool, synced: bool, callback: CommitCallback, argument: Any
+    ) -> None:
+        """Sync a peer's record into the local one; `callback(argument, durable)` follows. Raises `PeerError`."""
+        try:
+            theirs = decode_record(body)
+        except msgspec.DecodeError as error:
+            raise PeerError(f"a peer sent a record that cannot be read: {error}") from error
+        try:
+            stored = self.read(key)
+        except DamagedRecord:
+            stored = None
+        if stored is None:
+            self._commits.put(key, pack(key, 0, body), synced, callback, argument)
+            return
+        _, marker, mine_body = stored
+        if mine_body == body:
+            self._commits.wait(synced, callback, argument)
+            return
+        mine = decode_record(mine_body)
+        merged = sync(mine, theirs)
+        if last_write_wins:
+            merged = resolve_last_write_wins(merged)
+        if merged is mine:
+            self._commits.wait(synced, callback, argument)
+            return
+        if marker and merged.clock.get(marker, 0) > mine.clock.get(marker, 0):
+            # A peer remembers an event of ours that we do not: this store cannot vouch for the actor any more.
+            self._count("actors_disowned")
+            marker = 0
+        merged_body = body if merged is theirs else encode_record(merged)
+        self._commits.put(key, pack(key, marker, merged_body), synced, callback, argument)
+
+    def observe(self, record: Record) -> None:
+        """Let the hybrid clock follow the times of a peer's record, if they are not too far ahead."""
+        for sibling in record.siblings:
+            if not self._hybrid_clock.observe(sibling.time, self._clock.wall_ms()):
+                self._count("clock_skew_refused")
+
+    def _local(self, key: bytes) -> tuple[Record | None, int]:
+        try:
+            stored = self.read(key)
+        except DamagedRecord:
+            return None, 0
+        if stored is None:
+            return None, 0
+        return decode_record(stored[2]), stored[1]
+
+    def _actor_for(self, record: Record | None, marker: int, context_clock: dict[int, int]) -> int:
+        """The marked actor while this store can vouch for it, else a new one."""
+        if (
+            record is not None
+            and vouches(marker, self._epochs.floor, self._member)
+            and context_clock.get(marker, 0) <= record.clock.get(marker, 0)
+        ):
+            return marker
+        return self._epochs.mint()

@@ -1,0 +1,157 @@
+"""The replica: answers other nodes' reads, writes and scans from its own records.
+
+No task and no future: a write's acknowledgement leaves from the callback of its group commit. Work whose deadline has
+passed on the way is dropped, not done; nobody waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from quorate.core import messages
+from quorate.core.causality.dotted_version_vectors import live_siblings
+from quorate.core.errors import DamagedRecord, PeerError, StorageError
+from quorate.core.keyspace import split_storage_key, storage_key
+from quorate.core.limits import IN_FLIGHT_REQUESTS_MAX
+from quorate.core.messages import Read, ReadReply, Scan, ScannedKey, ScannedPartition, Status, Write, WriteReply
+from quorate.core.ports import Clock, Engine, Space, Transport
+from quorate.core.record import decode_record
+from quorate.node.cluster_view import ClusterView
+from quorate.node.commit_queue import CommitQueue
+from quorate.node.records import RecordStore
+
+_OK = int(Status.OK)
+_ABSENT = int(Status.ABSENT)
+
+
+class Replica:
+    """Handlers of Write, Read and Scan."""
+
+    def __init__(
+        self,
+        *,
+        view: ClusterView,
+        records: RecordStore,
+        commits: CommitQueue,
+        engine: Engine,
+        transport: Transport,
+        clock: Clock,
+        refuses_writes: Callable[[], bool],
+        count: Callable[[str], None],
+    ) -> None:
+        self._view = view
+        self._records = records
+        self._commits = commits
+        self._engine = engine
+        self._send = transport.send
+        self._clock = clock
+        self._refuses_writes = refuses_writes
+        self._count = count
+
+    def on_write(self, member: int, message: Write, age_ms: float) -> None:
+        if message.remaining_ms <= age_ms:
+            self._count("expired_requests_dropped")
+            return
+        number = message.id
+        if message.ring_version < self._view.ring.version:
+            self._send(member, WriteReply(number, Status.STALE_RING))
+            return
+        if self._refuses_writes():
+            self._send(member, WriteReply(number, Status.FENCED))
+            return
+        flags = message.flags
+        synced = bool(flags & messages.FLAG_FSYNC)
+        if synced and self._commits.unsynced_waiters() >= IN_FLIGHT_REQUESTS_MAX:
+            self._send(member, WriteReply(number, Status.OVERLOADED))
+            return
+        try:
+            self._records.merge(
+                message.key,
+                message.body,
+                bool(flags & messages.FLAG_LAST_WRITE_WINS),
+                synced,
+                self._committed,
+                (member, number),
+            )
+        except StorageError:
+            self._send(member, WriteReply(number, Status.FENCED))
+
+    def _committed(self, origin: tuple[int, int], durable: bool) -> None:
+        member, number = origin
+        if number:
+            self._send(member, WriteReply(number, _OK if durable else Status.FENCED))
+
+    def on_read(self, member: int, message: Read, age_ms: float) -> None:
+        if message.remaining_ms <= age_ms:
+            self._count("expired_requests_dropped")
+            return
+        if message.ring_version < self._view.ring.version:
+            self._send(member, ReadReply(message.id, Status.STALE_RING))
+            return
+        try:
+            stored = self._records.read(message.key)
+        except DamagedRecord:
+            # "Absent" would be an answer, and a false one: this replica did acknowledge something once.
+            self._send(member, ReadReply(message.id, Status.DAMAGED))
+            return
+        except StorageError:
+            self._send(member, ReadReply(message.id, Status.FENCED))
+            return
+        if stored is None:
+            self._send(member, ReadReply(message.id, _ABSENT))
+        else:
+            self._send(member, ReadReply(message.id, _OK, stored[0], stored[2] if message.full else b""))
+
+    def scan(self, message: Scan) -> list[ScannedPartition]:
+        """The keys asked for, partition by partition, until the limit. Raises `StorageError`."""
+        self._commits.flush()
+        now_ms = self._clock.wall_ms()
+        left = message.limit
+        found: list[ScannedPartition] = []
+        for position in message.positions:
+            if left <= 0:
+                break
+            keys, complete = self._scan_partition(message, position, left, now_ms)
+            found.append(ScannedPartition(position.partition, keys, complete))
+            left -= len(keys)
+        return found
+
+    def _scan_partition(
+        self, message: Scan, position: messages.ScanPosition, limit: int, now_ms: int
+    ) -> tuple[list[ScannedKey], bool]:
+        begin = storage_key(position.partition, message.bucket, message.prefix)
+        end = _after_prefix(begin)
+        if position.after:
+            begin = max(begin, storage_key(position.partition, message.bucket, position.after) + b"\x00")
+        keys: list[ScannedKey] = []
+        for stored_key, _ in self._engine.scan(Space.DATA, begin, end):
+            if len(keys) >= limit:
+                return keys, False
+            try:
+                stored = self._records.read(stored_key)
+            except DamagedRecord:
+                continue
+            if stored is not None:
+                live = bool(live_siblings(decode_record(stored[2]), now_ms))
+                keys.append(ScannedKey(split_storage_key(stored_key)[2], stored[0], live))
+        return keys, True
+
+    def on_scan(self, member: int, message: Scan, age_ms: float) -> None:
+        if message.remaining_ms <= age_ms:
+            self._count("expired_requests_dropped")
+            return
+        if not 0 < message.limit <= messages.SCAN_KEYS_MAX:
+            raise PeerError(f"a scan asked for {message.limit} keys")
+        try:
+            partitions = self.scan(message)
+        except StorageError:
+            self._send(member, messages.ScanReply(message.id, Status.FENCED, []))
+            return
+        self._send(member, messages.ScanReply(message.id, Status.OK, partitions))
+
+
+def _after_prefix(prefix: bytes) -> bytes:
+    """The smallest byte string above everything that starts with `prefix` (which starts with a partition < 65535)."""
+    stripped = prefix.rstrip(b"\xff")
+    assert stripped, "a storage key starts with its partition, which is below 0x4000"
+    return stripped[:-1] + bytes([stripped[-1] + 1])
