@@ -1,0 +1,97 @@
+"""How RocksDB is set up: within a fixed budget of memory, files and threads, whatever the amount of data.
+
+| what                      | bound                                                            |
+|---------------------------|------------------------------------------------------------------|
+| block cache               | one for all spaces; index and filter blocks live in it           |
+| memtables                 | one budget over all spaces; the largest is flushed when it fills |
+| open files                | `OPEN_FILES_MAX`, so that connections cannot starve storage (hard case 34) |
+| background threads        | two: one flush and one compaction at a time                      |
+| RocksDB's own log         | two files of 1 MiB                                               |
+
+The log (WAL) is handed to the operating system within each write (`manual_wal_flush` stays off), so a killed process
+loses nothing. Blocks are compressed with LZ4, which costs less than the reads that it saves; the bloom filters answer
+for absent keys, which every first put of a key asks for.
+
+Rejected: `max_open_files = -1` (all files open, and their indexes outside the cache); direct IO (the page cache is the
+only cache that shrinks under pressure); pipelined writes (one thread writes).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    ChecksumType,
+    DataBlockIndexType,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+)
+
+from quorate.core.limits import KIB, MIB
+from quorate.core.ports import Space
+
+BLOCK_CACHE_BYTES_DEFAULT: Final = 48 * MIB
+WRITE_BUFFER_BYTES_DEFAULT: Final = 64 * MIB
+OPEN_FILES_MAX: Final = 256
+_TABLE_FILE_BYTES: Final = 64 * MIB
+_INFO_LOG_BYTES_MAX: Final = 1 * MIB
+
+FAMILY_NAMES: Final = {Space.DATA: "default", Space.META: "meta", Space.HINTS: "hints"}
+"""RocksDB's name of each space's column family. DATA has the one that always exists."""
+
+STRICT_RECOVERY: Final = DBRecoveryMode.tolerate_corrupted_tail_records()
+"""An incomplete last record is an unfinished write, anything else wrong in the log is an error."""
+
+SALVAGING_RECOVERY: Final = DBRecoveryMode.point_in_time()
+"""Replay the log up to the first thing wrong in it: what a loss of power leaves is a prefix of the writes."""
+
+
+def database_options(cache: Cache, write_buffer_bytes: int, recovery_mode: DBRecoveryMode) -> Options:
+    """Options of the database as a whole, and of its default family."""
+    options = family_options(cache, write_buffer_bytes)
+    options.create_if_missing(True)
+    options.create_missing_column_families(True)
+    options.set_wal_recovery_mode(recovery_mode)
+    options.set_paranoid_checks(True)
+    options.set_db_write_buffer_size(write_buffer_bytes)
+    options.set_max_total_wal_size(4 * write_buffer_bytes)
+    options.set_max_open_files(OPEN_FILES_MAX)
+    options.set_max_file_opening_threads(1)
+    options.set_max_background_jobs(2)
+    options.set_max_subcompactions(1)
+    options.set_bytes_per_sync(1 * MIB)
+    options.set_keep_log_file_num(2)
+    options.set_max_log_file_size(_INFO_LOG_BYTES_MAX)
+    options.set_stats_dump_period_sec(0)
+    options.set_stats_persist_period_sec(0)
+    options.set_skip_stats_update_on_db_open(True)
+    return options
+
+
+def family_options(cache: Cache, write_buffer_bytes: int) -> Options:
+    """Options of one column family."""
+    options = Options(raw_mode=True)
+    options.set_write_buffer_size(write_buffer_bytes // 2)
+    options.set_max_write_buffer_number(3)
+    options.set_arena_block_size(256 * KIB)
+    options.set_target_file_size_base(_TABLE_FILE_BYTES)
+    options.set_max_bytes_for_level_base(4 * _TABLE_FILE_BYTES)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_block_based_table_factory(_table_options(cache))
+    return options
+
+
+def _table_options(cache: Cache) -> BlockBasedOptions:
+    table = BlockBasedOptions()
+    table.set_block_cache(cache)
+    table.set_block_size(4 * KIB)
+    table.set_bloom_filter(10, block_based=False)
+    table.set_cache_index_and_filter_blocks(True)
+    table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    table.set_data_block_index_type(DataBlockIndexType.binary_and_hash())
+    table.set_format_version(5)
+    table.set_checksum_type(ChecksumType.xxh3())
+    return table
