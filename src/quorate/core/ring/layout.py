@@ -26,7 +26,7 @@ ZONE_CROWDING = 1
 HOST_PENALTY_TOKENS = 4.0
 """A member must be this many tokens behind its quota before it is dealt one that crowds a host."""
 ZONE_PENALTY_TOKENS = 1.0
-SWAPS_TRIED_MAX = 20_000
+SWAPS_TRIED_MAX = 8_000
 """Bounds the time of the mending to a fraction of a second, also when hosts are so uneven that crowding must remain."""
 SWAP_DISTANCE_MAX = 256
 
