@@ -19,7 +19,7 @@ from quorate.server import documents
 from quorate.server.cluster_file import ClusterFile, found_cluster, read_cluster_file, write_cluster_file
 from quorate.server.configuration import NodeConfiguration
 from quorate.server.data_directory import DataDirectory
-from quorate.server.founding import settle
+from quorate.server.founding import Standing, establish, settle
 
 
 def member(number: int) -> Member:
@@ -33,9 +33,15 @@ def cluster_of(count: int, cluster_id: str = "c" * 32) -> ClusterFile:
     return found_cluster(cluster_id, [member(number) for number in range(1, count + 1)], 16, "rocksdb")
 
 
+def begin(configuration: NodeConfiguration, directory: DataDirectory) -> Standing:
+    standing = settle(configuration, directory)
+    establish(standing, directory)
+    return standing
+
+
 def born(path: Path, **settings: object) -> None:
     directory = DataDirectory.open(path)
-    settle(NodeConfiguration(**settings), directory)  # type: ignore[arg-type]
+    begin(NodeConfiguration(**settings), directory)  # type: ignore[arg-type]
     directory.close()
 
 
@@ -51,10 +57,10 @@ def settle_error(path: Path, **settings: object) -> str:
 
 def test_a_fresh_directory_becomes_a_cluster_of_one_and_stays_it(tmp_path: Path) -> None:
     directory = DataDirectory.open(tmp_path / "n1")
-    first = settle(NodeConfiguration(), directory)
-    again = settle(NodeConfiguration(), directory)
+    first = begin(NodeConfiguration(), directory)
+    again = begin(NodeConfiguration(), directory)
     directory.close()
-    assert first == again
+    assert (first.identity, first.cluster, first.is_new) == (again.identity, again.cluster, not again.is_new)
     assert first.cluster.ring.owners == [1] * 1024
     assert first.listen["client"] == "127.0.0.1:7401"
     assert (tmp_path / "n1" / "cluster.json").stat().st_mode & 0o777 == 0o600
@@ -63,7 +69,7 @@ def test_a_fresh_directory_becomes_a_cluster_of_one_and_stays_it(tmp_path: Path)
 def test_a_cluster_file_gives_membership_by_name(tmp_path: Path) -> None:
     write_cluster_file(tmp_path / "cluster.json", cluster_of(3))
     directory = DataDirectory.open(tmp_path / "n2")
-    standing = settle(NodeConfiguration(name="n2", cluster=str(tmp_path / "cluster.json")), directory)
+    standing = begin(NodeConfiguration(name="n2", cluster=str(tmp_path / "cluster.json")), directory)
     directory.close()
     assert (standing.identity.number, standing.identity.node_id) == (2, f"{2:032x}")
     assert standing.listen == {"client": "127.0.0.1:7402", "http": "127.0.0.1:7502", "peer": "127.0.0.1:7602"}
@@ -118,6 +124,15 @@ def test_every_flipped_byte_and_every_truncation_is_refused_and_named(tmp_path: 
     path.write_bytes(whole)
     born(data)
     assert accepted == [whole[:-1]], "only the final newline may go"
+
+
+def test_what_is_only_settled_leaves_no_trace(tmp_path: Path) -> None:
+    """A start that something else refuses, such as a port in use, must not have named the node already."""
+    directory = DataDirectory.open(tmp_path)
+    settle(NodeConfiguration(name="one", client_listen="127.0.0.1:1001"), directory)
+    again = begin(NodeConfiguration(name="two", client_listen="127.0.0.1:1002"), directory)
+    directory.close()
+    assert (again.identity.name, again.cluster.ring.members[0].client_address) == ("two", "127.0.0.1:1002")
 
 
 def test_a_store_without_an_identity_is_not_adopted(tmp_path: Path) -> None:
@@ -182,7 +197,7 @@ def test_a_birth_that_the_disk_cut_short_can_be_repeated(tmp_path: Path, monkeyp
 
     monkeypatch.setattr("quorate.server.data_directory.write_document", full)
     with pytest.raises(StartupError, match="the disk is full; make room"):
-        settle(NodeConfiguration(), directory)
+        begin(NodeConfiguration(), directory)
     monkeypatch.undo()
     cluster = read_cluster_file(tmp_path / "cluster.json")
     assert cluster is not None

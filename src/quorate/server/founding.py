@@ -35,20 +35,23 @@ class Standing(msgspec.Struct, frozen=True):
     listen: dict[str, str]
     """`client`, `http`, `peer` → host:port to listen on."""
     warnings: list[str]
+    founding: ClusterFile
+    """The cluster file as it is, to be kept in the data directory."""
+    is_new: bool
 
 
 def settle(configuration: NodeConfiguration, directory: DataDirectory) -> Standing:
-    """Who this node is; founds it (and its cluster) if the directory is new. Raises `StartupError`."""
+    """Who this node is, or would become if the directory is new. Writes nothing; raises `StartupError`."""
     given = _given_cluster(configuration)
-    identity = directory.identity()
-    if identity is not None:
-        cluster = _resume(configuration, directory, identity, given)
+    known = directory.identity()
+    if known is not None:
+        identity, founding = known, _resume(configuration, directory, known, given)
     else:
-        identity, cluster = _found(configuration, directory, given)
+        identity, founding = _found(configuration, directory, given)
     cluster = msgspec.structs.replace(
-        cluster,
-        secret=configuration.secret or cluster.secret,
-        password=configuration.password or cluster.password,
+        founding,
+        secret=configuration.secret or founding.secret,
+        password=configuration.password or founding.password,
     )
     member = cluster.ring.member(identity.number)
     listen = _listen_addresses(configuration, member)
@@ -56,7 +59,18 @@ def settle(configuration: NodeConfiguration, directory: DataDirectory) -> Standi
     exposed = check_exposure(listen, cluster.password, decode_secret(cluster.secret), configuration.insecure)
     if exposed:
         warnings.append(exposed)
-    return Standing(identity, cluster, listen, warnings)
+    return Standing(identity, cluster, listen, warnings, founding, is_new=known is None)
+
+
+def establish(standing: Standing, directory: DataDirectory) -> None:
+    """Write down what was settled: the node is born with this, so it comes after all else that may refuse.
+
+    The identity is written last: until then the directory counts as new. Raises `StartupError`.
+    """
+    if read_cluster_file(directory.cluster_path) != standing.founding:
+        write_cluster_file(directory.cluster_path, standing.founding)
+    if standing.is_new:
+        directory.claim(standing.identity)
 
 
 def _given_cluster(configuration: NodeConfiguration) -> ClusterFile | None:
@@ -98,15 +112,13 @@ def _resume(
             f"data directory {path} belongs to node {identity.name} with id {identity.node_id}, which the cluster "
             f"file does not know; give the --data directory that goes with this cluster file"
         )
-    if given is not None and given != read_cluster_file(directory.cluster_path):
-        write_cluster_file(directory.cluster_path, given)
     return cluster
 
 
 def _found(
     configuration: NodeConfiguration, directory: DataDirectory, given: ClusterFile | None
 ) -> tuple[Identity, ClusterFile]:
-    """Make a new directory a node's. The identity is written last: until then the directory counts as new."""
+    """What a new directory becomes."""
     if given is None:
         cluster = read_cluster_file(directory.cluster_path) or _found_alone(configuration)
         name = configuration.name or cluster.ring.members[0].name
@@ -120,9 +132,7 @@ def _found(
             f"this cluster was made with engine {cluster.engine}; leave --engine out, or say --engine {cluster.engine}"
         )
     member = cluster.member_named(name)
-    write_cluster_file(directory.cluster_path, cluster)
     identity = Identity(IDENTITY_FORMAT, cluster.cluster_id, member.id, member.name, member.number, cluster.engine)
-    directory.claim(identity)
     return identity, cluster
 
 
