@@ -1,0 +1,279 @@
+"""A few nodes in one thread, with a scheduler and a network that tests turn by hand: scenarios read as transcripts."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from quorate.core.buckets import default_properties
+from quorate.core.errors import StorageError
+from quorate.core.messages import Message
+from quorate.core.ports import OpenReport, Space, WriteOperation
+from quorate.core.record import Context
+from quorate.core.ring.create import create_ring
+from quorate.core.ring.ring import Member, Ring
+from quorate.core.store import Failure, GetRequest, GetResult, PutRequest, PutResult
+from quorate.node.node import Node
+
+_wire = msgspec.msgpack.Encoder()
+_unwire = msgspec.msgpack.Decoder(Message)
+
+
+class World:
+    """Virtual time for everybody: a heap of (time, order, callback)."""
+
+    def __init__(self) -> None:
+        self.now_ms = 0.0
+        self._order = 0
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+
+    def at(self, delay_ms: float, callback: Callable[[], None]) -> None:
+        self._order += 1
+        heapq.heappush(self._heap, (self.now_ms + delay_ms, self._order, callback))
+
+    def run(self, milliseconds: float) -> None:
+        end = self.now_ms + milliseconds
+        while self._heap and self._heap[0][0] <= end:
+            self.now_ms, _, callback = heapq.heappop(self._heap)
+            callback()
+        self.now_ms = end
+
+
+class _Handle:
+    def cancel(self) -> None:
+        raise AssertionError("no node cancels a timer")
+
+
+class Ports:
+    """Clock, scheduler and randomness of one node; a stopped node's callbacks are dropped."""
+
+    def __init__(self, world: World, skew_ms: int = 0) -> None:
+        self._world = world
+        self.skew_ms = skew_ms
+        self.alive = True
+        self._draws = 0
+
+    def wall_ms(self) -> int:
+        return 1_800_000_000_000 + int(self._world.now_ms) + self.skew_ms
+
+    def monotonic_ms(self) -> float:
+        return self._world.now_ms
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._world.at(0, lambda: callback() if self.alive else None)
+
+    def call_later(self, delay_ms: float, callback: Callable[[], None]) -> _Handle:
+        self._world.at(delay_ms, lambda: callback() if self.alive else None)
+        return _Handle()
+
+    def random(self) -> float:
+        return 0.5
+
+    def below(self, bound: int) -> int:
+        self._draws += 1
+        return self._draws % bound
+
+    def token_bytes(self, size: int) -> bytes:
+        return bytes(size)
+
+
+class DictEngine:
+    """An engine that is a dictionary, with failures on demand."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self.data: dict[tuple[Space, bytes], bytes] = {}
+        self.report = OpenReport(fresh=True, clean=True, may_have_lost_writes=False)
+        self.failure: StorageError | None = None
+        self.free = 0.5
+        self.held_syncs: list[Callable[[StorageError | None], None]] | None = None
+
+    def get(self, space: Space, key: bytes) -> bytes | None:
+        return self.data.get((space, key))
+
+    def scan(self, space: Space, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        found = sorted((key, value) for (where, key), value in self.data.items() if where == space)
+        return iter([(key, value) for key, value in found if start <= key < end])
+
+    def write(self, batch: Sequence[WriteOperation]) -> None:
+        if self.failure is not None:
+            raise self.failure
+        for space, key, value in batch:
+            if value is None:
+                self.data.pop((space, key), None)
+            else:
+                self.data[(space, key)] = value
+
+    def delete_range(self, space: Space, start: bytes, end: bytes) -> None:
+        for where, key in [place for place in self.data if place[0] == space and start <= place[1] < end]:
+            del self.data[(where, key)]
+
+    def sync(self, done: Callable[[StorageError | None], None]) -> None:
+        if self.held_syncs is not None:
+            self.held_syncs.append(done)
+        else:
+            self._ports.call_soon(lambda: done(self.failure))
+
+    def free_fraction(self) -> float:
+        return self.free
+
+    def close(self) -> None:
+        pass
+
+
+class Wire:
+    """The transport of one node: delivers after 1 ms unless the link is cut, or held for a test to release."""
+
+    def __init__(self, cluster: SmallCluster, number: int) -> None:
+        self._cluster = cluster
+        self._number = number
+
+    def send(self, member: int, message: Message) -> bool:
+        if not self.connected(member):
+            return False
+        self._cluster.transmit(self._number, member, message)
+        return True
+
+    def connected(self, member: int) -> bool:
+        return self._cluster.linked(self._number, member)
+
+    def set_members(self, members: Sequence[Member]) -> None:
+        pass
+
+
+class SmallCluster:
+    """`nodes[number]`, numbers from 1."""
+
+    def __init__(self, size: int = 3, partitions: int = 16) -> None:
+        self.world = World()
+        self.ring: Ring = create_ring("ab" * 16, [member(number) for number in range(1, size + 1)], partitions)
+        self.defaults = default_properties(size)
+        self.ports: dict[int, Ports] = {}
+        self.engines: dict[int, DictEngine] = {}
+        self.nodes: dict[int, Node] = {}
+        self._cut: set[tuple[int, int]] = set()
+        self.muted: set[int] = set()
+        """Members that are connected and never answer (as if stopped by a signal)."""
+        self.sent: list[tuple[int, int, Message]] = []
+        for number in range(1, size + 1):
+            self.ports[number] = Ports(self.world)
+            self.engines[number] = DictEngine(self.ports[number])
+            self.boot(number)
+        self.world.run(5)
+
+    def boot(self, number: int) -> None:
+        """Start a node, or start it again on the engine that is there."""
+        self.ports[number] = Ports(self.world, self.ports[number].skew_ms)
+        engine = self.engines[number]
+        engine._ports = ports = self.ports[number]
+        node = Node(
+            member_number=number,
+            ring=self.ring,
+            engine=engine,
+            transport=Wire(self, number),
+            clock=ports,
+            scheduler=ports,
+            rng=ports,
+            defaults=self.defaults,
+        )
+        self.nodes[number] = node
+        node.start(lambda: None)
+        engine.report = OpenReport(fresh=False, clean=True, may_have_lost_writes=False)
+
+    def kill(self, number: int) -> None:
+        self.ports[number].alive = False
+        for other, node in self.nodes.items():
+            if other != number:
+                node.on_disconnected(number)
+
+    def wipe(self, number: int) -> None:
+        """Kill a node and lose its disk."""
+        self.kill(number)
+        self.engines[number] = DictEngine(self.ports[number])
+
+    def cut(self, one: int, other: int) -> None:
+        self._cut |= {(one, other), (other, one)}
+        self.nodes[one].on_disconnected(other)
+        self.nodes[other].on_disconnected(one)
+
+    def heal(self) -> None:
+        cut, self._cut = sorted(self._cut), set()
+        for one, other in cut:
+            self.nodes[one].on_connected(other)
+
+    def linked(self, one: int, other: int) -> bool:
+        return (one, other) not in self._cut and self.ports[other].alive
+
+    def transmit(self, sender: int, target: int, message: Message) -> None:
+        self.sent.append((sender, target, message))
+        raw = _wire.encode(message)
+
+        def deliver() -> None:
+            if target not in self.muted and self.ports[target].alive and self.linked(sender, target):
+                self.nodes[target].on_message(sender, _unwire.decode(raw), 0.0)
+
+        self.world.at(1, deliver)
+
+    # --- what a client does ---
+
+    def put(
+        self, node: int, key: bytes, value: bytes = b"", context: Context | None = None, **more: Any
+    ) -> PutResult | Failure:
+        request = PutRequest(more.pop("bucket", b"b"), key, value, context=context, **more)
+        return self._call(lambda reply: self.nodes[node].put(request, reply))
+
+    def delete(self, node: int, key: bytes, context: Context) -> PutResult | Failure:
+        request = PutRequest(b"b", key, context=context, delete=True)
+        return self._call(lambda reply: self.nodes[node].put(request, reply))
+
+    def get(self, node: int, key: bytes, r: int = 0, bucket: bytes = b"b") -> GetResult | Failure:
+        return self._call(lambda reply: self.nodes[node].get(GetRequest(bucket, key, r), reply))
+
+    def call(self, start: Callable[[Callable[[Any], None]], None]) -> Any:
+        return self._call(start)
+
+    def _call(self, start: Callable[[Callable[[Any], None]], None]) -> Any:
+        """Run virtual time until the reply is there; it comes once."""
+        replies: list[Any] = []
+        start(replies.append)
+        for _ in range(2_000):
+            if replies:
+                break
+            self.world.run(1)
+        assert len(replies) == 1, "every request is answered exactly once"
+        return replies[0]
+
+    def values(self, node: int, key: bytes, r: int = 0) -> list[bytes]:
+        result = self.get(node, key, r)
+        assert isinstance(result, GetResult), result
+        return sorted(sibling.value for sibling in result.siblings)
+
+    def bodies(self, key: bytes) -> list[bytes | None]:
+        """What each node's engine holds of a key of bucket b, without the local marker."""
+        from quorate.core.envelope import unpack
+
+        found = []
+        for number in self.nodes:
+            body = None
+            for (space, stored_key), stored in self.engines[number].data.items():
+                if space == Space.DATA and stored_key.endswith(b"\x01b" + key):
+                    body = unpack(stored_key, stored)[2]
+            found.append(body)
+        return found
+
+
+def member(number: int) -> Member:
+    return Member(
+        number=number,
+        id=f"{number:032x}",
+        name=f"n{number}",
+        host=f"h{number}",
+        zone="z",
+        weight=1,
+        peer_address=f"127.0.0.1:{7600 + number}",
+        client_address=f"127.0.0.1:{7400 + number}",
+        http_address=f"127.0.0.1:{7500 + number}",
+    )
