@@ -1,0 +1,115 @@
+"""Frames: where one begins and ends in a stream of bytes.
+
+A frame is a 4-byte big-endian length of what follows it, 8 bytes of the sender's monotonic time (a big-endian
+IEEE double, milliseconds), and a body. Handshake frames have the same shape as those that carry messages, so the
+receiver's estimate of the sender's clock (`age.py`) begins with the very first one.
+
+Invariants:
+- A length is judged as soon as its four bytes are there, before anything it announces is waited for or stored, so a
+  stranger can make the reader hold `limit_bytes` and one chunk, never what the stranger declares (hard case 35).
+- Every byte is copied at most twice, however the stream is cut: a chunk that holds whole frames is sliced in place,
+  and a frame that spans chunks grows in one bytearray, whose growth is amortised.
+- A bytearray from which a body was sliced is never resized: bodies are views into it, and a logged traceback may
+  keep one alive.
+
+Rejected: a list of chunks joined at the end (a peer that trickles single bytes would be stored fortyfold), joining on
+every arrival (quadratic for a value of megabytes), a length as varint (saves two bytes, costs a loop), and an integer
+of whole milliseconds for the time (loopback round trips are a twentieth of one).
+"""
+
+from __future__ import annotations
+
+import struct
+
+from quorate.core.errors import PeerError
+from quorate.core.limits import FRAME_BYTES_MAX
+
+_HEADER = struct.Struct(">Id")
+_LENGTH_BYTES = 4
+_TIME_BYTES = _HEADER.size - _LENGTH_BYTES
+HEADER_BYTES = _HEADER.size
+BODY_BYTES_MAX = FRAME_BYTES_MAX - _TIME_BYTES
+"""The largest body that a frame holds: the limits are on what the length field says."""
+SENT_MS_MAX = 1e15
+"""No monotonic clock shows more (30 thousand years); also refuses infinities and NaN."""
+
+_unpack_header = _HEADER.unpack_from
+
+
+def frame_header(body_bytes: int, sent_ms: float) -> bytes:
+    """The 12 bytes that go before a body of `body_bytes` bytes, sent at `sent_ms` of the sender's monotonic clock."""
+    return _HEADER.pack(_TIME_BYTES + body_bytes, sent_ms)
+
+
+class FrameReader:
+    """Cuts a stream into frames: `feed` a chunk, then take `next_frame` until it gives None.
+
+    `limit_bytes` bounds the length field and may be changed between two calls: it is small until the peer is known.
+    """
+
+    __slots__ = ("_at", "_data", "_needed_bytes", "limit_bytes")
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self._data: bytes | bytearray = b""
+        self._at = 0
+        self._needed_bytes = HEADER_BYTES
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of a frame that is not complete yet."""
+        return len(self._data) - self._at
+
+    def feed(self, chunk: bytes) -> None:
+        """Add bytes that arrived."""
+        data = self._data
+        if len(data) == self._at:
+            self._data = chunk
+        elif self._at or not isinstance(data, bytearray):
+            self._data = bytearray(memoryview(data)[self._at :])
+            self._data += chunk
+        else:
+            data += chunk
+        self._at = 0
+
+    def next_frame(self) -> tuple[float, memoryview] | None:
+        """(sent_ms, body) of the next complete frame, or None until more bytes are fed.
+
+        Raises `PeerError` if what arrived cannot be a frame; the reader must not be used afterwards.
+        """
+        data, at = self._data, self._at
+        if len(data) - at < self._needed_bytes:
+            self._check_partial()
+            return None
+        length, sent_ms = _unpack_header(data, at)
+        if not _TIME_BYTES < length <= self.limit_bytes:
+            raise self._bad_length(length)
+        if not 0.0 <= sent_ms <= SENT_MS_MAX:
+            raise PeerError(f"a frame was sent at {sent_ms!r} ms, which no clock shows")
+        end = at + _LENGTH_BYTES + length
+        if len(data) < end:
+            self._needed_bytes = end - at
+            return None
+        self._needed_bytes = HEADER_BYTES
+        self._at = end
+        return sent_ms, memoryview(data)[at + HEADER_BYTES : end]
+
+    def clear(self) -> None:
+        """Forget everything: no frame follows."""
+        self._data, self._at, self._needed_bytes = b"", 0, HEADER_BYTES
+
+    def _check_partial(self) -> None:
+        """Less than a frame is here: judge its length if that much is known, and let go of what was read."""
+        data, at = self._data, self._at
+        if len(data) == at:
+            self._data, self._at = b"", 0
+        elif len(data) - at >= _LENGTH_BYTES:
+            length = int.from_bytes(data[at : at + _LENGTH_BYTES], "big")
+            if not _TIME_BYTES < length <= self.limit_bytes:
+                raise self._bad_length(length)
+
+    def _bad_length(self, length: int) -> PeerError:
+        return PeerError(
+            f"a frame declares {length} bytes, allowed are {_TIME_BYTES + 1} to {self.limit_bytes}: "
+            "is something else than a Quorate node speaking to the peer port?"
+        )
