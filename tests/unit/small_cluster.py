@@ -17,6 +17,7 @@ from quorate.core.ring.create import create_ring
 from quorate.core.ring.ring import Member, Ring
 from quorate.core.store import Failure, GetRequest, GetResult, PutRequest, PutResult
 from quorate.node.node import Node
+from quorate.node.options import NodeOptions
 
 _wire = msgspec.msgpack.Encoder()
 _unwire = msgspec.msgpack.Decoder(Message)
@@ -158,6 +159,7 @@ class SmallCluster:
         self.muted: set[int] = set()
         """Members that are connected and never answer (as if stopped by a signal)."""
         self.sent: list[tuple[int, int, Message]] = []
+        self.options = NodeOptions()
         for number in range(1, size + 1):
             self.ports[number] = Ports(self.world)
             self.engines[number] = DictEngine(self.ports[number])
@@ -178,6 +180,7 @@ class SmallCluster:
             scheduler=ports,
             rng=ports,
             defaults=self.defaults,
+            options=self.options,
         )
         self.nodes[number] = node
         node.start(lambda: None)

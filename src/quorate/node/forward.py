@@ -20,15 +20,15 @@ class ForwardOperation:
     """One client request in the hands of another node."""
 
     __slots__ = (
+        "attempt_ms",
         "candidates",
-        "elapsed_ms",
         "id",
         "may_have_arrived",
         "node",
         "placement",
         "reply",
         "request",
-        "step_ms",
+        "started_ms",
         "target",
         "timeout_ms",
     )
@@ -47,14 +47,14 @@ class ForwardOperation:
         self.timeout_ms = timeout_ms
         self.reply = reply
         self.candidates = node.nearest_first(placement.replicas, node.requests.next_turn())
-        self.elapsed_ms = 0.0
-        self.step_ms = timeout_ms / 3
+        self.started_ms = node.clock.monotonic_ms()
+        self.attempt_ms = timeout_ms / 3
         self.target = 0
         self.may_have_arrived = False
         self.id = 0
 
     def start(self) -> None:
-        self.id = self.node.requests.open(self, self.step_ms)
+        self.id = self.node.requests.open(self, self.attempt_ms)
         self._next_target()
 
     def on_reply(self, member: int, message: ForwardReply) -> None:
@@ -75,17 +75,19 @@ class ForwardOperation:
             self._retry_or_give_up()
 
     def on_time(self) -> None:
-        self.elapsed_ms += self.step_ms
         self.may_have_arrived = True
         self.node.suspects[self.target] = True
-        if self.elapsed_ms >= self.timeout_ms:
+        remaining_ms = self._remaining_ms()
+        if remaining_ms <= 0:
             self._give_up()
         elif self._may_be_repeated() and self.candidates:
-            self.node.requests.remind(self.id, self.step_ms)
+            self.node.requests.remind(self.id, min(self.attempt_ms, remaining_ms))
             self._next_target()
         else:
-            self.step_ms = self.timeout_ms - self.elapsed_ms
-            self.node.requests.remind(self.id, self.step_ms)
+            self.node.requests.remind(self.id, remaining_ms)
+
+    def _remaining_ms(self) -> float:
+        return self.timeout_ms - (self.node.clock.monotonic_ms() - self.started_ms)
 
     def _may_be_repeated(self) -> bool:
         return isinstance(self.request, GetRequest) or self.request.operation != 0 or not self.may_have_arrived
@@ -98,7 +100,7 @@ class ForwardOperation:
 
     def _next_target(self) -> None:
         node = self.node
-        remaining_ms = int(self.timeout_ms - self.elapsed_ms) or 1
+        remaining_ms = max(1, int(self._remaining_ms()))
         version = node.view.ring.version
         while self.candidates:
             self.target = self.candidates.pop(0)

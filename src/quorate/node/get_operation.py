@@ -43,14 +43,13 @@ class GetOperation(GetTally):
         "answered",
         "bucket",
         "digest",
-        "elapsed_ms",
         "fetching",
         "id",
         "key",
         "merged",
         "node",
         "reply",
-        "step_ms",
+        "started_ms",
         "timeout_ms",
     )
 
@@ -61,8 +60,7 @@ class GetOperation(GetTally):
         self.bucket = bucket
         self.key = key
         self.timeout_ms = timeout_ms
-        self.elapsed_ms = 0.0
-        self.step_ms = min(node.options.read_retry_ms, timeout_ms)
+        self.started_ms = node.clock.monotonic_ms()
         self.id = 0
         self.answered = False
         self.fetching: list[int] = []
@@ -97,7 +95,7 @@ class GetOperation(GetTally):
         if verdict == FAIL:
             self._fail()
             return
-        self.id = node.requests.open(self, self.step_ms)
+        self.id = node.requests.open(self, min(node.options.read_retry_ms, self.timeout_ms))
         awaited = list(self.awaited)
         if verdict == ASK_ANOTHER:
             self._act(ASK_ANOTHER)
@@ -130,21 +128,21 @@ class GetOperation(GetTally):
             self.node.requests.close(self.id)
             return
         node = self.node
-        self.elapsed_ms += self.step_ms
-        if self.elapsed_ms >= self.timeout_ms:
+        remaining_ms = self._remaining_ms()
+        if remaining_ms <= 0:
             if self.on_deadline() == FAIL:
                 self._fail()
             return
         for member in self.awaited:
             node.suspects[member] = True
-        remaining_ms = self.timeout_ms - self.elapsed_ms
         if self.unasked:
             node.count("reads_asked_another")
             self._ask(self.take_unasked(), True)
-            self.step_ms = min(node.options.read_retry_ms, remaining_ms)
-        else:
-            self.step_ms = remaining_ms
-        node.requests.remind(self.id, self.step_ms)
+            remaining_ms = min(node.options.read_retry_ms, remaining_ms)
+        node.requests.remind(self.id, remaining_ms)
+
+    def _remaining_ms(self) -> float:
+        return self.timeout_ms - (self.node.clock.monotonic_ms() - self.started_ms)
 
     def _act(self, verdict: int) -> None:
         if verdict == DONE:
@@ -161,7 +159,8 @@ class GetOperation(GetTally):
 
     def _ask(self, member: int, full: bool) -> None:
         node = self.node
-        message = Read(self.id, int(self.timeout_ms - self.elapsed_ms) or 1, node.view.ring.version, self.key, full)
+        remaining_ms = max(1, int(self._remaining_ms()))
+        message = Read(self.id, remaining_ms, node.view.ring.version, self.key, full)
         if not node.transport.send(member, message):
             self._act(self.on_failed(member))
 

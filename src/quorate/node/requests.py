@@ -10,6 +10,7 @@ Rejected: a loop timer for each request (0.8 µs more, and a heap that grows wit
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 from quorate.core.ports import Clock, Scheduler
@@ -63,7 +64,7 @@ class RequestTable:
             self._started_ms = self._clock.monotonic_ms()
             self._tick = 0
             self._scheduler.call_later(TICK_MS, self._turn)
-        due = self._tick + int(delay_ms / TICK_MS) + 2
+        due = self._tick + math.ceil(delay_ms / TICK_MS) + 1
         slot = self._wheel.get(due)
         if slot is None:
             self._wheel[due] = [number]

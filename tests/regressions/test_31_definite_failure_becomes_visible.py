@@ -1,0 +1,66 @@
+"""Hard case 31: a write that was reported as failed became visible later (scylladb#7258, PR25602).
+
+A result is ok, not done, or unknown, and each is true: after "not done" the value exists nowhere; what may exist is
+"unknown".
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from quorate.core.errors import StorageError
+from quorate.core.store import Failure, PutResult
+from tests.unit.small_cluster import SmallCluster
+
+
+def _heal_and_read(cluster: SmallCluster, key: bytes) -> list[bytes]:
+    cluster.muted = set()
+    cluster.heal()
+    for number in cluster.nodes:
+        if not cluster.ports[number].alive:
+            cluster.boot(number)
+    cluster.world.run(3_000)
+    return cluster.values(2, key, r=3)
+
+
+def test_too_few_replicas_in_reach_is_not_done_and_stays_so() -> None:
+    cluster = SmallCluster()
+    cluster.cut(1, 2)
+    cluster.cut(1, 3)
+    result = cluster.put(1, b"k", b"v")
+    assert isinstance(result, Failure)
+    assert result.kind == "unavailable"
+    assert _heal_and_read(cluster, b"k") == []
+
+
+def test_replicas_that_fall_silent_make_the_outcome_unknown() -> None:
+    cluster = SmallCluster()
+    cluster.muted = {2, 3}
+    result = cluster.put(1, b"k", b"v")
+    assert isinstance(result, Failure)
+    assert result.kind == "unknown"
+    assert _heal_and_read(cluster, b"k") == [b"v"], "the coordinator holds it: anything but unknown would be a lie"
+
+
+def test_a_disk_that_fails_under_the_coordinator_makes_the_outcome_unknown() -> None:
+    cluster = SmallCluster()
+    cluster.engines[1].failure = StorageError("Input/output error")
+    result = cluster.put(1, b"k", b"v")
+    assert isinstance(result, Failure)
+    assert result.kind == "unknown"
+
+
+@pytest.mark.parametrize("operation", [0, 5])
+def test_a_forwarded_put_whose_target_dies_is_unknown_unless_a_retry_is_safe(operation: int) -> None:
+    cluster = SmallCluster(size=5)
+    where = cluster.call(lambda reply: cluster.nodes[1].where(b"b", b"k", reply)).document
+    replicas = [int(name[1:]) for name in where["preference_list"]]
+    outsider = next(number for number in cluster.nodes if number not in replicas)
+    cluster.muted = {replicas[0], replicas[1]}
+    result = cluster.put(outsider, b"k", b"v", operation=operation, w=1)
+    if isinstance(result, Failure):
+        assert result.kind == "unknown"
+        assert operation == 0
+    else:
+        assert isinstance(result, PutResult)
+        assert len(_heal_and_read(cluster, b"k")) == 1
