@@ -34,7 +34,7 @@ class HybridLogicalClock:
         """A time for a new event, greater than `after` (the time of the writer's context) and than all earlier ticks.
 
         If `after` is more than the trusted skew ahead of `wall_ms`, the result is just after it, and the clock itself
-        stays where the wall clock has it.
+        stays where it is; it may then give the same time twice, which the dots of the events tell apart.
         """
         time = wall_ms << LOGICAL_BITS
         if time <= self._last:
@@ -42,7 +42,6 @@ class HybridLogicalClock:
         if after >= time:
             following = after + 1
             if following >> LOGICAL_BITS > wall_ms + self._skew_max_ms:
-                self._last = time
                 return following
             time = following
         self._last = time
