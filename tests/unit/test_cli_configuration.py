@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from quorate.core.errors import StartupError
-from quorate.server.addresses import format_address, is_loopback, parse_address
+from quorate.server.addresses import is_loopback, parse_address
 from quorate.server.configuration import check_advertised, check_exposure, decode_secret, load_configuration
 
 
@@ -30,8 +30,8 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
         ("weight = 'heavy'", "Expected `int`.*weight"),
         ("weight = 0", "weight must be from 1 to 1000; got 0"),
         ("engine = 'bolt'", "Invalid enum value 'bolt'"),
-        ("client_listen = '7401'", "client_listen is written host:port.*got '7401'"),
-        ("peer_advertise = 'a:99999'", "peer_advertise has port 99999"),
+        ("client_listen = '7401'", "client_listen: '7401' is not an address"),
+        ("peer_advertise = 'a:99999'", "peer_advertise: .*no port between"),
         ("partitions = 1000", "a power of two from 1 to 16384; got 1000"),
         ("value_bytes_max = 1", "value_bytes_max must be from 1024 to"),
         ("secret = 'short'", "the cluster secret has 5 bytes and needs at least 16"),
@@ -51,7 +51,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_addresses() -> None:
     assert parse_address("127.0.0.1:7401") == ("127.0.0.1", 7401)
     assert parse_address("[::1]:7401") == ("::1", 7401)
-    assert format_address("::1", 7401) == "[::1]:7401"
     for text in ("", ":1", "host", "host:", "host:x", "host:0", "host:-1", "host:²"):
         with pytest.raises(StartupError):
             parse_address(text)

@@ -18,6 +18,7 @@ from quorate.cli.documents import key_fields, sibling_fields
 from quorate.cli.exit_codes import SIBLINGS, Ended, NotFound
 from quorate.cli.link import Link
 from quorate.cli.options import bucket_bytes, key_bytes, node_options, timeout_option, write_bytes
+from quorate.core.buckets import TTL_S_MAX
 from quorate.core.errors import CallerError
 from quorate.core.keyspace import canonical_name
 from quorate.core.limits import COMMAND_BYTES_MAX, LIST_PAGE_KEYS_MAX
@@ -39,7 +40,7 @@ context_option = click.option("--context", help="What you have read and replace:
 @click.option("--file", "source", type=click.File("rb"), help="Read the value from a file, or - for stdin.")
 @context_option
 @w_option
-@click.option("--ttl", type=click.FloatRange(min=0), help="Seconds until the value expires; 0: never.")
+@click.option("--ttl", type=click.IntRange(0, TTL_S_MAX), help="Seconds until the value expires; 0: never.")
 @click.option("--type", "content_type", help="Content type.  [default: by the file's name, else text or bytes]")
 @click.option("--strict", is_flag=True, help="Only the key's own replicas count, no stand-ins.")
 @timeout_option
@@ -51,7 +52,7 @@ def put_command(
     source: IO[bytes] | None,
     context: str | None,
     w: int | None,
-    ttl: float | None,
+    ttl: int | None,
     content_type: str | None,
     strict: bool,
     timeout_ms: int | None,
@@ -69,7 +70,7 @@ def put_command(
     arguments: list[bytes | str | int] = ["KV.PUT", _name(bucket, key), body]
     _add(arguments, "CTX", context)
     _add(arguments, "W", w)
-    _add(arguments, "TTL", None if ttl is None else ttl_argument(ttl))
+    _add(arguments, "TTL", ttl)
     _add(arguments, "TYPE", content_type or _guess_type(body, source))
     _add(arguments, "TIMEOUT", timeout_ms)
     if strict:
@@ -182,17 +183,12 @@ def keys_command(
             next_cursor, keys = link.command(*arguments)
             write_bytes(b"".join(_key_line(key, as_json) for key in keys))
             left = None if left is None else left - len(keys)
-            following = next_cursor.decode()
+            following = (next_cursor or b"").decode()
             if not following or left == 0:
                 return
             if following == cursor:
                 raise CallerError("the node repeats a page; it may run another version")
             cursor = following
-
-
-def ttl_argument(seconds: float) -> str:
-    """A lifetime as KV.PUT takes it: seconds."""
-    return f"{seconds:g}"
 
 
 def _get(link: Link, name: bytes, r: int | None, timeout_ms: int | None) -> tuple[str, list[list[Any]]]:

@@ -1,28 +1,22 @@
-"""Addresses as people write them: `host:port`, with brackets around an IPv6 host."""
+"""What a node may do with an address: who can reach it, and whether others can be told of it."""
 
 from __future__ import annotations
 
 import ipaddress
 
-from quorate.core.errors import StartupError
-
-PORT_MAX = 65_535
+from quorate.core.errors import CallerError, StartupError
+from quorate.core.wire.address import split_address
 
 
 def parse_address(text: str, what: str = "an address") -> tuple[str, int]:
     """(host, port) of `host:port` or `[v6]:port`; raises `StartupError` that names `what`."""
-    host, colon, port_text = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port_text.isascii() or not port_text.isdigit():
-        raise StartupError(f"{what} is written host:port, such as 127.0.0.1:7401; got '{text}'")
-    port = int(port_text)
-    if not 1 <= port <= PORT_MAX:
-        raise StartupError(f"{what} has port {port}; ports go from 1 to {PORT_MAX}")
+    try:
+        host, port = split_address(text)
+    except CallerError as error:
+        raise StartupError(f"{what}: {error}") from None
+    if port == 0:
+        raise StartupError(f"{what} has port 0; others have to know where to connect, so choose one")
     return host, port
-
-
-def format_address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:

@@ -1,0 +1,46 @@
+"""start: one node in the foreground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quorate.server.configuration import load_configuration
+
+
+@click.command(
+    "start",
+    epilog="\b\nExamples:\n  quorate start --data ./n1\n"
+    "  quorate start --data quorate-data/n2                    a node of `quorate up`, by itself\n"
+    "  quorate start --name n2 --data /srv/n2 --cluster cluster.json --config n2.toml",
+)
+@click.option("--name", help="The node's name.")
+@click.option("--data", help="The node's data directory.")
+@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings, in TOML; flags override it.")
+@click.option("--cluster", metavar="FILE", help="A cluster's founding file: gives a new directory its membership.")
+@click.option("--client-listen", metavar="HOST:PORT", help="Listen for clients here.")
+@click.option("--peer-listen", metavar="HOST:PORT", help="Listen for other nodes here.")
+@click.option("--client-advertise", metavar="HOST:PORT", help="Where clients reach it, if that is another address.")
+@click.option("--peer-advertise", metavar="HOST:PORT", help="Where nodes reach it, if that is another address.")
+@click.option("--host", help="Which machine it is on: replicas of a key avoid sharing one.  [default: its name]")
+@click.option("--zone", help="Which zone it is in.")
+@click.option("--weight", type=int, help="Its share of the data, relative to other nodes.")
+@click.option("--password", envvar="QUORATE_PASSWORD", help="What clients must know.  [env: QUORATE_PASSWORD]")
+@click.option("--engine", type=click.Choice(["rocksdb", "memory"]), help="Where data is kept.  [default: rocksdb]")
+@click.option("--partitions", type=int, help="Partitions of a new cluster, a power of two.  [default: 1024]")
+@click.option("--insecure", is_flag=True, default=None, help="Listen for other machines without authentication.")
+@click.option("--attached", is_flag=True, hidden=True, help="Stop when stdin ends; report peers on stdout.")
+@click.option("--json", "as_json", is_flag=True, hidden=True, help="Events are JSON anyway.")
+def start_command(config: Path | None, attached: bool, as_json: bool, **flags: Any) -> int:
+    """Run one node until Ctrl-C or SIGTERM.
+
+    A data directory that has been used resumes as the node that it is. A new one takes its membership from --cluster,
+    or becomes a new cluster of one node. Prints one JSON line on stdout when it is ready; its log goes to stderr.
+    """
+    configuration = load_configuration(config, flags)
+    # Imported late: a mistake in the configuration is answered without loading the engine.
+    from quorate.server.process import run_node  # noqa: PLC0415
+
+    return run_node(configuration, attached)

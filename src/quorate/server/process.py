@@ -1,0 +1,306 @@
+"""One node process, from its configuration to its exit code: the only place where every part is known.
+
+Start: lock the data directory, settle who this is, bind the ports, and only then write anything; open the store, make
+the node, serve, say "ready". Whatever refuses on the way is one line that names the cause and the next step, and exit
+code 1; nothing is left half made.
+
+Stop (SIGTERM, SIGINT, or the end of `--attached`'s stdin): accept no more clients, answer what is in flight for at most
+`DRAIN_MS`, take leave of the peers, close the store so that the next start finds it clean. A second signal ends the
+process at once, which is safe too: it is a crash, and the store is made for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from quorate import __version__
+from quorate.adapters.runtime.system import LoopScheduler, SystemClock, SystemRng
+from quorate.adapters.transport.tcp import TcpTransport
+from quorate.api.resp.connection import RespConnection
+from quorate.api.resp.server import RespServer
+from quorate.core.buckets import default_properties
+from quorate.core.errors import QuorateError, StartupError, StorageError
+from quorate.core.limits import CLIENT_CONNECTIONS_MAX, PEER_CONNECTIONS_MAX
+from quorate.core.ports import Engine
+from quorate.core.wire.handshake import Identity as PeerIdentity
+from quorate.node.node import Node
+from quorate.node.options import NodeOptions
+from quorate.server.configuration import NodeConfiguration, decode_secret
+from quorate.server.data_directory import DataDirectory
+from quorate.server.founding import Standing, establish, settle
+from quorate.server.listeners import BACKLOG, bind
+from quorate.server.output import EventWriter, set_up_logging
+
+DRAIN_MS = 2_000
+FILES_WANTED = CLIENT_CONNECTIONS_MAX + PEER_CONNECTIONS_MAX + 2_048
+"""Descriptors: all connections that the limits allow, and plenty for the store (hard case 34)."""
+_GC_THRESHOLDS = (50_000, 50, 100)
+"""What requests allocate dies by reference counting; the collector only has to find the rare cycle."""
+
+log = logging.getLogger("quorate.server")
+
+
+def run_node(configuration: NodeConfiguration, attached: bool = False) -> int:
+    """Run one node in the foreground until it is told to stop; returns the exit code.
+
+    `attached`: also stop when stdin ends, so that a node does not outlive the process that started it, and say on
+    stdout which peers are connected, as that changes.
+    """
+    if not configuration.data:
+        raise StartupError("a node needs a data directory; say --data DIR")
+    directory = DataDirectory.open(Path(configuration.data))
+    listeners: list[socket.socket] = []
+    try:
+        standing = settle(configuration, directory)
+        set_up_logging(standing.identity.name)
+        for warning in standing.warnings:
+            log.warning("%s", warning)
+        for what in ("client", "peer"):
+            listeners.append(bind(standing.listen[what], what))
+        establish(standing, directory)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            process = NodeProcess(configuration, standing, directory, attached)
+            return runner.run(process.run(*listeners))
+    finally:
+        for listener in listeners:
+            listener.close()
+        directory.close()
+
+
+class _WatchedNode(Node):
+    """A node that also tells its process whenever a peer comes or goes."""
+
+    on_peers_changed: Callable[[], None] = staticmethod(lambda: None)
+
+    def on_connected(self, member: int) -> None:
+        super().on_connected(member)
+        self.on_peers_changed()
+
+    def on_disconnected(self, member: int) -> None:
+        super().on_disconnected(member)
+        self.on_peers_changed()
+
+
+class _DrainedServer(RespServer):
+    """A RESP server that also tells its process when the last client has gone."""
+
+    on_empty: Callable[[], None] = staticmethod(lambda: None)
+
+    def forget(self, connection: RespConnection) -> None:
+        super().forget(connection)
+        if not self.connections:
+            self.on_empty()
+
+
+class NodeProcess:
+    """The parts of a running node, in the order in which they are made and (reversed) taken down."""
+
+    def __init__(
+        self, configuration: NodeConfiguration, standing: Standing, directory: DataDirectory, attached: bool
+    ) -> None:
+        self._configuration = configuration
+        self._standing = standing
+        self._directory = directory
+        self._attached = attached
+        self._events = EventWriter(standing.identity.name)
+        self._stopping: asyncio.Event
+
+    async def run(self, clients: socket.socket, peers: socket.socket) -> int:
+        """Serve until told to stop; returns the exit code."""
+        self._stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_log_exception)
+        self._watch_signals(loop)
+        raise_file_limit()
+        engine = self._open_engine(loop)
+        try:
+            await self._serve(loop, engine, clients, peers)
+        finally:
+            try:
+                engine.close()
+            except StorageError as error:
+                log.error("the store did not close cleanly: %s", error)
+                raise
+        log.info("stopped")
+        self._events.emit("stopped")
+        return 0
+
+    async def _serve(
+        self, loop: asyncio.AbstractEventLoop, engine: Engine, clients: socket.socket, peers: socket.socket
+    ) -> None:
+        standing, configuration = self._standing, self._configuration
+        clock, scheduler, rng = SystemClock(), LoopScheduler(loop), SystemRng()
+        transport = self._make_transport(clock, scheduler, rng)
+        node = _WatchedNode(
+            member_number=standing.identity.number,
+            ring=standing.cluster.ring,
+            engine=engine,
+            transport=transport,
+            clock=clock,
+            scheduler=scheduler,
+            rng=rng,
+            defaults=default_properties(len(standing.cluster.ring.members)),
+            options=NodeOptions(
+                value_bytes_max=configuration.value_bytes_max, clock_skew_max_ms=configuration.clock_skew_max_ms
+            ),
+        )
+        transport.attach(node)
+        self._check_store(node)
+        ready = asyncio.Event()
+        node.start(ready.set)
+        if not await self._unless_stopped(ready):
+            return
+        if self._attached:
+            node.on_peers_changed = lambda: self._report_peers(node)
+        resp = _DrainedServer(
+            node,
+            clock,
+            scheduler,
+            standing.cluster.password or None,
+            value_bytes_max=configuration.value_bytes_max,
+        )
+        peers.close()  # It kept the port until the transport wants it.
+        transport.set_members(node.ring().members)
+        await transport.start()
+        client_server = await loop.create_server(resp.connect, sock=clients, backlog=BACKLOG)
+        settle_garbage_collector()
+        self._report_ready()
+        await self._stopping.wait()
+        client_server.close()
+        await self._drain(resp)
+        await transport.stop()
+        node.stop()
+
+    def _make_transport(self, clock: SystemClock, scheduler: LoopScheduler, rng: SystemRng) -> TcpTransport:
+        identity, cluster = self._standing.identity, self._standing.cluster
+        return TcpTransport(
+            identity=PeerIdentity(identity.cluster_id, identity.number, identity.node_id, identity.name),
+            secret=decode_secret(cluster.secret),
+            members=cluster.ring.members,
+            clock=clock,
+            rng=rng,
+            scheduler=scheduler,
+            bind_address=self._standing.listen["peer"],
+        )
+
+    def _open_engine(self, loop: asyncio.AbstractEventLoop) -> Engine:
+        if self._standing.identity.engine == "memory":
+            from quorate.adapters.storage.memory import MemoryEngine  # noqa: PLC0415 - only one engine is paid for
+
+            return MemoryEngine(LoopScheduler(loop))
+        from quorate.adapters.storage.rocksdb import RocksDbEngine  # noqa: PLC0415
+
+        return RocksDbEngine(self._directory.store_path, loop.call_soon_threadsafe)
+
+    def _check_store(self, node: Node) -> None:
+        """The store has a ring of its own; it must be this node's (a store moved between directories is not)."""
+        identity, ring = self._standing.identity, node.ring()
+        try:
+            member_id = ring.member(identity.number).id
+        except KeyError:
+            member_id = ""
+        if ring.cluster_id != identity.cluster_id or member_id != identity.node_id:
+            raise StartupError(
+                f"the store in {self._directory.store_path} belongs to another node or cluster than identity.json "
+                "says; put back what was moved, or give another --data directory"
+            )
+
+    async def _unless_stopped(self, event: asyncio.Event) -> bool:
+        """Wait for `event`; False if the process is told to stop before."""
+        waits = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(self._stopping.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        return event.is_set()
+
+    async def _drain(self, resp: _DrainedServer) -> None:
+        """Let the clients have the replies to what they have asked already."""
+        empty = asyncio.Event()
+        resp.on_empty = empty.set
+        log.info("stopping: %d clients are connected", len(resp.connections))
+        resp.close()
+        if resp.connections:
+            try:
+                await asyncio.wait_for(empty.wait(), DRAIN_MS / 1000)
+            except TimeoutError:
+                log.warning("%d clients did not take their replies in time", len(resp.connections))
+        resp.abort()
+
+    def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        def stop(reason: str) -> None:
+            if self._stopping.is_set():
+                log.warning("told to stop a second time: ending at once")
+                os._exit(1)
+            log.info("stopping because of %s", reason)
+            self._stopping.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop, number.name)
+        if self._attached:
+            loop.add_reader(sys.stdin.fileno(), lambda: self._on_stdin(loop, stop))
+
+    def _on_stdin(self, loop: asyncio.AbstractEventLoop, stop: Callable[[str], None]) -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            loop.remove_reader(sys.stdin.fileno())
+            if not self._stopping.is_set():
+                stop("the end of the process that started this node")
+
+    def _report_ready(self) -> None:
+        identity, listen = self._standing.identity, self._standing.listen
+        exposed = {"client": listen["client"], "peer": listen["peer"]}
+        log.info(
+            "quorate %s, node %s of cluster %s: clients %s, peers %s, data %s (%s)",
+            *(__version__, identity.name, identity.cluster_id, *exposed.values(), self._directory.path),
+            identity.engine,
+        )
+        self._events.emit(
+            "ready",
+            pid=os.getpid(),
+            node_id=identity.node_id,
+            cluster_id=identity.cluster_id,
+            data=str(self._directory.path),
+            engine=identity.engine,
+            **exposed,
+        )
+
+    def _report_peers(self, node: Node) -> None:
+        members = [member for member in node.ring().members if member.number != node.self_number()]
+        connected = [member.name for member in members if node.reachable(member.number)]
+        self._events.emit("peers", connected=connected)
+
+
+def raise_file_limit() -> None:
+    """Allow as many open files as the limits of connections and the store may need, or say that they are too few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_WANTED if hard == resource.RLIM_INFINITY else min(FILES_WANTED, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < FILES_WANTED:
+        log.warning("only %d files may be open at once, %d are wanted; raise it with `ulimit -n`", wanted, FILES_WANTED)
+
+
+def settle_garbage_collector() -> None:
+    """Everything made so far lives as long as the process: the collector need never look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+
+
+def _log_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    if isinstance(error, QuorateError):
+        log.error("%s: %s", context.get("message"), error)
+    else:
+        log.error("%s; this is a bug", context.get("message"), exc_info=error)
