@@ -1,0 +1,93 @@
+"""Group commit: one batch a turn, one fsync for all that wait, and nothing acknowledged after a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from quorate.core.errors import StorageError
+from quorate.core.ports import Space
+from quorate.node.commit_queue import CommitQueue
+from tests.unit.small_cluster import DictEngine, Ports, World
+
+
+class Bench:
+    """A queue in front of a dictionary, and what it told its waiters."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.engine = DictEngine(Ports(self.world))
+        self.failures: list[StorageError] = []
+        self.batches = 0
+        write = self.engine.write
+
+        def counted(batch: object) -> None:
+            self.batches += 1
+            write(batch)  # type: ignore[arg-type]
+
+        self.engine.write = counted  # type: ignore[method-assign,assignment]
+        self.queue = CommitQueue(self.engine, Ports(self.world), self.failures.append)
+        self.told: list[tuple[str, bool]] = []
+
+    def put(self, name: str, synced: bool = False) -> None:
+        self.queue.put(name.encode(), b"v" + name.encode(), synced, self.note, name)
+
+    def note(self, name: str, durable: bool) -> None:
+        self.told.append((name, durable))
+
+
+def test_one_turn_is_one_batch_and_reads_see_it_at_once() -> None:
+    bench = Bench()
+    bench.put("a")
+    bench.put("b")
+    assert bench.queue.get(b"a") == b"va"
+    assert bench.told == []
+    bench.world.run(0)
+    assert bench.batches == 1
+    assert bench.told == [("a", True), ("b", True)]
+    assert bench.engine.get(Space.DATA, b"b") == b"vb"
+
+
+def test_one_fsync_serves_all_that_came_while_the_last_one_ran() -> None:
+    bench = Bench()
+    held: list[Callable[[StorageError | None], None]] = []
+    bench.engine.held_syncs = held
+    bench.put("a", synced=True)
+    bench.world.run(1)
+    for name in "bcd":
+        bench.put(name, synced=True)
+        bench.world.run(1)
+    assert len(held) == 1
+    assert bench.queue.unsynced_waiters() == 3
+    held.pop()(None)
+    assert bench.told == [("a", True)]
+    assert len(held) == 1
+    held.pop()(None)
+    assert bench.told == [(name, True) for name in "abcd"]
+
+
+def test_a_failed_batch_is_acknowledged_to_nobody_and_nothing_is_after_it() -> None:
+    bench = Bench()
+    bench.engine.failure = StorageError("Input/output error")
+    bench.put("a")
+    bench.put("b", synced=True)
+    bench.world.run(1)
+    assert bench.told == [("a", False), ("b", False)]
+    assert len(bench.failures) == 1
+    bench.engine.failure = None
+    bench.put("c")
+    bench.world.run(1)
+    assert bench.told[-1] == ("c", False)
+    assert bench.engine.get(Space.DATA, b"c") is None
+
+
+def test_a_failed_fsync_is_acknowledged_to_nobody() -> None:
+    bench = Bench()
+    held: list[Callable[[StorageError | None], None]] = []
+    bench.engine.held_syncs = held
+    bench.put("a", synced=True)
+    bench.world.run(1)
+    bench.put("b", synced=True)
+    bench.world.run(1)
+    held.pop()(StorageError("Input/output error"))
+    assert sorted(bench.told) == [("a", False), ("b", False)]
+    assert bench.failures
