@@ -1,0 +1,212 @@
+"""A whole cluster of production nodes: machines that start, die and come back, on one network and one virtual time.
+
+A `Machine` is what outlives its node's process: a disk, two clocks, a number. `Cluster` starts and stops machines and
+knows which records lie on which of them, for the checkers and for faults that must stay within what was promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from quorate.core.buckets import BucketProperties
+from quorate.core.keyspace import canonical_name, slot_of_name, storage_key
+from quorate.core.ports import Space
+from quorate.core.record import Clock
+from quorate.core.ring.create import create_ring
+from quorate.core.ring.preference import PreferenceLists
+from quorate.core.ring.ring import Member, Ring
+from quorate.node.node import Node
+from quorate.node.options import NodeOptions
+from quorate.sim.clocks import MachineClock
+from quorate.sim.disk import Disk, SimEngine
+from quorate.sim.history import covers
+from quorate.sim.loop import Process, VirtualLoop
+from quorate.sim.network import Network, SimTransport
+from quorate.sim.observer import Observer, stored_record
+from quorate.sim.random_streams import Streams
+from quorate.sim.trace import Trace
+
+PARTITIONS = 32
+CLUSTER_ID = "5" * 32
+
+
+class Machine:
+    """One member: its hardware, and the present life of its process, if any."""
+
+    def __init__(self, number: int, disk: Disk, clock: MachineClock) -> None:
+        self.number = number
+        self.disk = disk
+        self.clock = clock
+        self.lives = 0
+        self.node: Node | None = None
+        self.process: Process | None = None
+        self.engine: SimEngine | None = None
+        self.ready = False
+        """The node said that it takes requests."""
+
+    @property
+    def up(self) -> bool:
+        return self.process is not None and self.process.alive
+
+
+class Cluster:
+    """All machines, the network between them, and the ring that they share."""
+
+    def __init__(
+        self,
+        *,
+        nodes: int,
+        defaults: BucketProperties,
+        loop: VirtualLoop,
+        streams: Streams,
+        trace: Trace,
+        observer: Observer,
+    ) -> None:
+        self.loop = loop
+        self.defaults = defaults
+        self.observer = observer
+        self._streams = streams
+        numbers = list(range(1, nodes + 1))
+        self.ring = make_ring(nodes, defaults.n)
+        self.preference_lists = PreferenceLists(self.ring)
+        self.network = Network(loop, streams, trace, numbers)
+        self.machines: dict[int, Machine] = {}
+        for number in numbers:
+            rng = streams.stream("machine", number)
+            clock = MachineClock(
+                loop,
+                rate=1.0 + rng.uniform(-200e-6, 200e-6),
+                wall_offset_ms=rng.uniform(-200.0, 200.0),
+                monotonic_offset_ms=rng.uniform(0.0, 1e9),
+            )
+            disk = Disk(loop, streams.stream("disk", number), observer.of_member(number))
+            self.machines[number] = Machine(number, disk, clock)
+        self.on_death: Callable[[int], None] = lambda number: None
+        """Called with the number of a machine whose process has just ended."""
+
+    def start(self, number: int) -> None:
+        """Start a new life of this member's process on what its disk holds."""
+        machine = self.machines[number]
+        assert not machine.up, "one process a machine"
+        machine.lives += 1
+        process = Process(self.loop, machine.clock.rate)
+        engine = machine.disk.open(process)
+        transport: SimTransport = self.network.transport(number, process, machine.clock)
+        machine.process, machine.engine = process, engine
+
+        def boot() -> None:
+            node = Node(
+                member_number=number,
+                ring=self.ring,
+                engine=engine,
+                transport=transport,
+                clock=machine.clock,
+                scheduler=process,
+                rng=self._streams.stream("node", number, machine.lives),
+                defaults=self.defaults,
+                options=NodeOptions(),
+            )
+            machine.node = node
+            transport.attach(node)
+            transport.set_members(self.ring.members)
+            node.start(lambda: self._ready(machine, process))
+
+        process.call_soon(boot)
+
+    def _ready(self, machine: Machine, process: Process) -> None:
+        assert machine.process is process, "only the present life becomes ready"
+        machine.ready = True
+
+    def stop(self, number: int) -> None:
+        """End the process the way its operator would: what is queued is written, the store is closed."""
+        machine = self.machines[number]
+        if machine.node is not None and machine.engine is not None:
+            machine.node.stop()
+            machine.engine.close()
+        self._end(machine, silently=False)
+
+    def kill(self, number: int) -> None:
+        """End the process at once. Its operating system lives on and keeps what was written."""
+        self._end(self.machines[number], silently=False)
+
+    def lose_power(self, number: int) -> int:
+        """Stop the whole machine. Returns how many unsynced batches are gone."""
+        machine = self.machines[number]
+        self._end(machine, silently=True)
+        return machine.disk.lose_power()
+
+    def wipe(self, number: int) -> None:
+        """Stop the process and give the machine an empty disk."""
+        machine = self.machines[number]
+        self._end(machine, silently=False)
+        machine.disk.wipe()
+
+    def _end(self, machine: Machine, silently: bool) -> None:
+        process = machine.process
+        assert process is not None and process.alive, "it must run to be ended"
+        process.kill()
+        machine.ready = False
+        machine.node = None
+        self.network.process_died(machine.number, silently)
+        self.on_death(machine.number)
+
+    # What lies where.
+
+    def locate(self, bucket: bytes, key: bytes) -> bytes:
+        """The storage key of a key."""
+        slot = slot_of_name(canonical_name(bucket, key))
+        return storage_key(self.ring.partition_of_slot(slot), bucket, key)
+
+    def replicas(self, stored_key: bytes) -> tuple[int, ...]:
+        return self.preference_lists.of(int.from_bytes(stored_key[:2], "big"), self.defaults.n).replicas
+
+    def stored(self, number: int, stored_key: bytes) -> bytes | None:
+        """The envelope on this member's disk."""
+        return self.machines[number].disk.values[Space.DATA].get(stored_key)
+
+    def can_lose(self, victim: int, wiped: bool, others_may_lose_unsynced: bool) -> bool:
+        """Would every acknowledged event still be on another disk if `victim` lost its disk, or its unsynced data?
+
+        What a store acknowledges with W=2 it promises to keep through one loss, not through any number of them. So a
+        fault asks here first. `others_may_lose_unsynced`: count only what the other disks have synced.
+        """
+        disk = self.machines[victim].disk
+        at_risk = disk.without_unsynced()
+        others = [number for number in self.machines if number != victim]
+        overlays = {n: self.machines[n].disk.without_unsynced() if others_may_lose_unsynced else {} for n in others}
+        for stored_key, acked in self.observer.acked_clocks().items():
+            if not wiped and stored_key not in at_risk:
+                continue
+            kept = [
+                _clock(stored_key, overlays[n].get(stored_key, self.stored(n, stored_key)))
+                for n in others
+                if n in self.replicas(stored_key)
+            ]
+            if not wiped:
+                kept.append(_clock(stored_key, at_risk[stored_key]))
+            if not all(any(covers(clock, dot) for clock in kept) for dot in acked.items()):
+                return False
+        return True
+
+
+def _clock(stored_key: bytes, stored: bytes | None) -> Clock:
+    return {} if stored is None else stored_record(stored_key, stored).clock
+
+
+def make_ring(nodes: int, n: int) -> Ring:
+    """A ring of `nodes` members, each on a host of its own."""
+    members = [
+        Member(
+            number=number,
+            id=f"{number:032x}",
+            name=f"n{number}",
+            host=f"host{number}",
+            zone="zone",
+            weight=1,
+            peer_address=f"127.0.0.1:{7600 + number}",
+            client_address=f"127.0.0.1:{7400 + number}",
+            http_address=f"127.0.0.1:{7500 + number}",
+        )
+        for number in range(1, nodes + 1)
+    ]
+    return create_ring(CLUSTER_ID, members, PARTITIONS, n)

@@ -1,0 +1,182 @@
+"""A simulated disk, and the engine on it that forgets what was not synced when the power goes.
+
+The disk outlives processes. It applies every batch at once and remembers how to undo those that no sync has covered
+yet. A killed process loses nothing, as the operating system still has its writes. A lost machine keeps everything
+synced and some prefix of the rest, cut at a batch: a write-ahead log is torn only at its end, and its checksums drop
+the torn batch as a whole. A wiped disk is a new one.
+
+Invariants:
+- Batches survive in order: if one is there, so are all before it.
+- An engine belongs to one life of a process. After that it can neither read nor write the disk.
+
+Rejected: the memory adapter under the simulator. Its sync is immediate; here a sync takes time, writes go on
+meanwhile, and a crash in that time is one of the interesting ones.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator, Sequence
+
+from quorate.core.errors import StorageError
+from quorate.core.ports import OpenReport, Space, WriteOperation
+from quorate.sim.loop import Process, VirtualLoop
+from quorate.sim.random_streams import SeededRng
+
+UNSYNCED_BATCHES_MAX = 20_000
+"""Above this the oldest half counts as written back, as an operating system would have done by then."""
+
+Observer = Callable[[Space, bytes, bytes | None, bytes | None], None]
+"""Called as observer(space, key, old value, new value) for every operation that is applied."""
+
+
+class Disk:
+    """What one machine has on its disk, over all lives of its process."""
+
+    def __init__(self, loop: VirtualLoop, rng: SeededRng, observer: Observer | None = None) -> None:
+        self._loop = loop
+        self._rng = rng
+        self._observer = observer
+        self.sync_min_ms = 0.3
+        self.sync_mean_ms = 1.0
+        self.wipe()
+
+    def wipe(self) -> None:
+        """Lose everything: a new disk was put in."""
+        self.values: dict[Space, dict[bytes, bytes]] = {space: {} for space in Space}
+        self.keys: dict[Space, list[bytes]] = {space: [] for space in Space}
+        self._undo: list[list[WriteOperation]] = []
+        self._written_back = 0
+        self._fresh = True
+        self._clean = True
+        self._lost_power = False
+
+    def open(self, process: Process) -> SimEngine:
+        """The engine of a new process, with the report of what it finds."""
+        report = OpenReport(fresh=self._fresh, clean=self._clean, may_have_lost_writes=self._lost_power)
+        self._fresh = False
+        self._clean = False
+        self._lost_power = False
+        return SimEngine(self, process, report)
+
+    def lose_power(self) -> int:
+        """Forget a random number of the last unsynced batches; returns how many."""
+        lost = self._rng.below(len(self._undo) + 1)
+        for _ in range(lost):
+            for space, key, value in reversed(self._undo.pop()):
+                self._set(space, key, value)
+        self._undo.clear()
+        self._lost_power = True
+        return lost
+
+    def unsynced_batches(self) -> int:
+        return len(self._undo)
+
+    def without_unsynced(self) -> dict[bytes, bytes | None]:
+        """What every data key that the unsynced batches touched would hold if all of these were lost."""
+        before: dict[bytes, bytes | None] = {}
+        for batch in self._undo:
+            for space, key, value in batch:
+                if space == Space.DATA:
+                    before.setdefault(key, value)
+        return before
+
+    def apply(self, batch: Sequence[WriteOperation]) -> None:
+        undo: list[WriteOperation] = []
+        for space, key, value in batch:
+            old = self.values[space].get(key)
+            undo.append((space, key, old))
+            self._set(space, key, value)
+            if self._observer is not None:
+                self._observer(space, key, old, value)
+        self._undo.append(undo)
+        if len(self._undo) > UNSYNCED_BATCHES_MAX:
+            self._write_back(self._written_back + UNSYNCED_BATCHES_MAX // 2)
+
+    def sync(self, process: Process, done: Callable[[StorageError | None], None]) -> None:
+        """Everything applied so far is safe once `done` runs; a crash before that may lose any tail of it."""
+        position = self._written_back + len(self._undo)
+
+        def synced() -> None:
+            self._write_back(position)
+            done(None)
+
+        delay_ms = self.sync_min_ms + self._rng.exponential(self.sync_mean_ms)
+        process.at_true_time(self._loop.now_us + int(delay_ms * 1000), synced)
+
+    def mark_clean(self) -> None:
+        """The process closed the store properly, which syncs it."""
+        self._write_back(self._written_back + len(self._undo))
+        self._clean = True
+
+    def recover(self) -> None:
+        """As quick as a disk should be."""
+        self.sync_min_ms = 0.3
+        self.sync_mean_ms = 1.0
+
+    def _write_back(self, position: int) -> None:
+        count = position - self._written_back
+        if count > 0:
+            del self._undo[:count]
+            self._written_back = position
+
+    def _set(self, space: Space, key: bytes, value: bytes | None) -> None:
+        values, keys = self.values[space], self.keys[space]
+        if value is None:
+            if key in values:
+                del values[key]
+                del keys[bisect_left(keys, key)]
+        else:
+            if key not in values:
+                insort(keys, key)
+            values[key] = value
+
+
+class SimEngine:
+    """The `Engine` port on a `Disk`, for one life of a process."""
+
+    def __init__(self, disk: Disk, process: Process, report: OpenReport) -> None:
+        self._disk = disk
+        self._process = process
+        self._report = report
+        self._closed = False
+
+    @property
+    def report(self) -> OpenReport:
+        return self._report
+
+    def get(self, space: Space, key: bytes) -> bytes | None:
+        self._check()
+        return self._disk.values[space].get(key)
+
+    def scan(self, space: Space, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        self._check()
+        keys, values = self._disk.keys[space], self._disk.values[space]
+        found = keys[bisect_left(keys, start) : bisect_left(keys, end)] if start < end else []
+        return iter([(key, values[key]) for key in found])
+
+    def write(self, batch: Sequence[WriteOperation]) -> None:
+        self._check()
+        self._disk.apply(batch)
+
+    def delete_range(self, space: Space, start: bytes, end: bytes) -> None:
+        self.write([(space, key, None) for key, _ in self.scan(space, start, end)])
+
+    def sync(self, done: Callable[[StorageError | None], None]) -> None:
+        self._check()
+        self._disk.sync(self._process, done)
+
+    def free_fraction(self) -> float:
+        self._check()
+        return 0.9
+
+    def close(self) -> None:
+        if not self._closed:
+            self._check()
+            self._disk.mark_clean()
+            self._closed = True
+
+    def _check(self) -> None:
+        assert self._process.alive, "a dead process touches no disk"
+        if self._closed:
+            raise StorageError("this engine is closed; open the store again to use it")

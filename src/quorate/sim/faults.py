@@ -1,0 +1,276 @@
+"""The faults of a run: which kinds, how often, upon whom and for how long, all drawn from the seed.
+
+Each seed enables a random part of the kinds (swarm testing): a run with everything at once hides what a few kinds
+would show. Faults stay within what the store promises. Which of them may take data is settled by asking the cluster
+first whether every acknowledged write would survive on another disk:
+- a killed process loses nothing, in either durability mode, and is always allowed;
+- a lost machine loses what was not synced: always allowed with durability `fsync`, which promises to survive just
+  that; with `os` only while the acknowledged writes among it are on other disks;
+- a wiped disk is allowed only while others hold all that it held (hard case 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from quorate.sim.cluster import Cluster
+from quorate.sim.history import History
+from quorate.sim.random_streams import SeededRng, Streams
+from quorate.sim.trace import KIND_FAULT, Trace
+
+KINDS = (
+    "kill",
+    "power",
+    "restart",
+    "wipe",
+    "partition",
+    "one way",
+    "isolate",
+    "reset",
+    "slow link",
+    "slow node",
+    "loss",
+    "duplication",
+    "reordering",
+    "pause",
+    "clock jump",
+    "slow disk",
+)
+CLOCK_JUMPS_MS = (50, 2_000, 30_000, 600_000, 3_600_000)
+
+
+class Faults:
+    """Injects faults from `start` until `stop`, which also undoes all of them."""
+
+    def __init__(
+        self, cluster: Cluster, history: History, streams: Streams, trace: Trace, kinds: tuple[str, ...]
+    ) -> None:
+        """`kinds`: those that may occur at all; the seed chooses among them."""
+        self._cluster = cluster
+        self._history = history
+        self._trace = trace
+        self._rng = rng = streams.stream("faults")
+        self.enabled = [kind for kind in KINDS if rng.chance(0.5) and kind in kinds]
+        self._mean_interval_ms = rng.uniform(400.0, 3_000.0)
+        self._power_promised = cluster.defaults.durability == "fsync"
+        self._running = False
+        self.counts: dict[str, int] = {}
+        self._inject: dict[str, Callable[[SeededRng], str]] = {
+            "kill": self._kill,
+            "power": self._power,
+            "restart": self._restart,
+            "wipe": self._wipe,
+            "partition": self._partition,
+            "one way": self._one_way,
+            "isolate": self._isolate,
+            "reset": self._reset,
+            "slow link": self._slow_link,
+            "slow node": self._slow_node,
+            "loss": self._loss,
+            "duplication": self._duplication,
+            "reordering": self._reordering,
+            "pause": self._pause,
+            "clock jump": self._clock_jump,
+            "slow disk": self._slow_disk,
+        }
+        assert tuple(self._inject) == KINDS
+
+    def start(self) -> None:
+        self._running = True
+        self._schedule()
+
+    def stop(self) -> None:
+        """No more faults, and none left: links, disks and clocks' rates are healthy, every machine is started."""
+        self._running = False
+        self._note("heal", "all links and disks are healthy")
+        network = self._cluster.network
+        for (source, target), link in network.links.items():
+            if link.blocked:
+                network.unblock(source, target)
+            link.recover()
+        for number, machine in self._cluster.machines.items():
+            machine.disk.recover()
+            if not machine.up:
+                self._cluster.start(number)
+
+    def _schedule(self) -> None:
+        self._cluster.loop.after_ms(self._rng.exponential(self._mean_interval_ms), self._fire)
+
+    def _fire(self) -> None:
+        if not self._running:
+            return
+        if self.enabled:
+            kind = self._rng.choice(self.enabled)
+            what = self._inject[kind](self._rng)
+            self._note(kind if what else f"{kind} withheld", what or "no victim whose data others hold")
+        self._schedule()
+
+    def _note(self, kind: str, what: str) -> None:
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        self._trace.event(
+            self._cluster.loop.now_us, 0, KIND_FAULT, f"{kind} {what}".encode(), lambda: f"FAULT  {kind}: {what}"
+        )
+
+    def _later(self, delay_ms: float, undo: Callable[[], None]) -> None:
+        """Undo a fault after a while, unless `stop` has undone everything before."""
+        self._cluster.loop.after_ms(delay_ms, lambda: undo() if self._running else None)
+
+    # Processes. Each injector returns what it did, or "" if it did nothing.
+
+    def _victim(self, rng: SeededRng) -> int:
+        up = [number for number, machine in self._cluster.machines.items() if machine.up]
+        return rng.choice(up) if up else 0
+
+    def _back(self, number: int, rng: SeededRng) -> None:
+        def start() -> None:
+            if not self._cluster.machines[number].up:
+                self._cluster.start(number)
+
+        self._later(20.0 + rng.exponential(2_000.0) if rng.chance(0.7) else rng.uniform(20.0, 100.0), start)
+
+    def _kill(self, rng: SeededRng) -> str:
+        victim = self._victim(rng)
+        if not victim:
+            return ""
+        self._cluster.kill(victim)
+        self._back(victim, rng)
+        return f"n{victim}"
+
+    def _restart(self, rng: SeededRng) -> str:
+        victim = self._victim(rng)
+        if not victim:
+            return ""
+        self._cluster.stop(victim)
+        self._back(victim, rng)
+        return f"n{victim}"
+
+    def _power(self, rng: SeededRng) -> str:
+        victim = self._victim(rng)
+        if not victim:
+            return ""
+        if not self._power_promised:
+            if not self._cluster.can_lose(victim, wiped=False, others_may_lose_unsynced=False):
+                return ""
+            self._history.losses_us.append(self._cluster.loop.now_us)
+        lost = self._cluster.lose_power(victim)
+        self._back(victim, rng)
+        return f"n{victim}, {lost} batches lost"
+
+    def _wipe(self, rng: SeededRng) -> str:
+        victim = self._victim(rng)
+        unsynced_too = self._power_promised and "power" in self.enabled
+        if not victim or not self._cluster.can_lose(victim, wiped=True, others_may_lose_unsynced=unsynced_too):
+            return ""
+        self._history.losses_us.append(self._cluster.loop.now_us)
+        self._cluster.wipe(victim)
+        self._back(victim, rng)
+        return f"n{victim}"
+
+    def _pause(self, rng: SeededRng) -> str:
+        victim = self._victim(rng)
+        process = self._cluster.machines[victim].process if victim else None
+        if process is None:
+            return ""
+        until_us = self._cluster.loop.now_us + int(rng.uniform(20.0, 3_000.0) * 1000)
+        process.pause(until_us)
+        self._cluster.network.process_paused(victim, until_us)
+        return f"n{victim} until {until_us // 1000} ms"
+
+    # Links.
+
+    def _block(self, pairs: list[tuple[int, int]], rng: SeededRng) -> None:
+        network = self._cluster.network
+        fresh = [(source, target) for source, target in pairs if not network.links[source, target].blocked]
+        for source, target in fresh:
+            network.block(source, target)
+
+        def heal() -> None:
+            for source, target in fresh:
+                if network.links[source, target].blocked:
+                    network.unblock(source, target)
+
+        self._later(rng.uniform(50.0, 6_000.0), heal)
+
+    def _partition(self, rng: SeededRng) -> str:
+        numbers = list(self._cluster.machines)
+        side = sorted(rng.sample(numbers, 1 + rng.below(len(numbers) - 1)))
+        other = [number for number in numbers if number not in side]
+        self._block([pair for a in side for b in other for pair in ((a, b), (b, a))], rng)
+        return f"{side} | {other}"
+
+    def _isolate(self, rng: SeededRng) -> str:
+        numbers = list(self._cluster.machines)
+        alone = rng.choice(numbers)
+        outgoing = rng.chance(0.7)
+        incoming = not outgoing or rng.chance(0.7)
+        others = [number for number in numbers if number != alone]
+        pairs = [(alone, other) for other in others if outgoing] + [(other, alone) for other in others if incoming]
+        self._block(pairs, rng)
+        return f"n{alone}{' sends' if outgoing else ''}{' hears' if incoming else ''} nothing"
+
+    def _one_way(self, rng: SeededRng) -> str:
+        source, target = rng.sample(list(self._cluster.machines), 2)
+        self._block([(source, target)], rng)
+        return f"n{source} ↛ n{target}"
+
+    def _reset(self, rng: SeededRng) -> str:
+        first, second = rng.sample(list(self._cluster.machines), 2)
+        self._cluster.network.reset(first, second)
+        return f"n{first}, n{second}"
+
+    def _degrade(self, rng: SeededRng, pairs: list[tuple[int, int]], **condition: float) -> None:
+        """Set attributes of these links for a while."""
+        links = [self._cluster.network.links[pair] for pair in pairs]
+        for link in links:
+            for name, value in condition.items():
+                setattr(link, name, value)
+
+        def recover() -> None:
+            for link in links:
+                link.recover()
+
+        self._later(rng.uniform(500.0, 8_000.0), recover)
+
+    def _slow_link(self, rng: SeededRng) -> str:
+        source, target = rng.sample(list(self._cluster.machines), 2)
+        mean_ms = rng.choice((5.0, 50.0, 400.0))
+        self._degrade(rng, [(source, target)], delay_mean_ms=mean_ms)
+        return f"n{source} → n{target}, {mean_ms} ms"
+
+    def _slow_node(self, rng: SeededRng) -> str:
+        slow = rng.choice(list(self._cluster.machines))
+        mean_ms = rng.choice((5.0, 50.0, 400.0))
+        self._degrade(rng, [pair for pair in self._cluster.network.links if slow in pair], delay_mean_ms=mean_ms)
+        return f"n{slow}, {mean_ms} ms"
+
+    def _loss(self, rng: SeededRng) -> str:
+        share = rng.choice((0.01, 0.1, 0.5))
+        self._degrade(rng, list(self._cluster.network.links), loss=share)
+        return f"{share:.0%} of all frames"
+
+    def _duplication(self, rng: SeededRng) -> str:
+        share = rng.choice((0.02, 0.2))
+        self._degrade(rng, list(self._cluster.network.links), duplication=share)
+        return f"{share:.0%} of all frames"
+
+    def _reordering(self, rng: SeededRng) -> str:
+        share = rng.choice((0.05, 0.5))
+        self._degrade(rng, list(self._cluster.network.links), reordering=share, delay_mean_ms=5.0)
+        return f"{share:.0%} of all frames"
+
+    # Hardware.
+
+    def _clock_jump(self, rng: SeededRng) -> str:
+        number = rng.choice(list(self._cluster.machines))
+        by_ms = rng.choice(CLOCK_JUMPS_MS) * (1 if rng.chance(0.5) else -1)
+        clock = self._cluster.machines[number].clock
+        clock.jump(by_ms)
+        self._later(rng.uniform(200.0, 10_000.0), lambda: clock.jump(-by_ms))
+        return f"n{number} by {by_ms} ms"
+
+    def _slow_disk(self, rng: SeededRng) -> str:
+        number = rng.choice(list(self._cluster.machines))
+        disk = self._cluster.machines[number].disk
+        disk.sync_mean_ms = rng.choice((20.0, 200.0, 2_000.0))
+        self._later(rng.uniform(500.0, 8_000.0), disk.recover)
+        return f"n{number}, a sync takes {disk.sync_mean_ms} ms"

@@ -1,0 +1,82 @@
+"""What the clients did and what they were told: the material that the checkers judge.
+
+One `WriteEntry` is one write as its user means it; retries with its operation id are the same entry. Its outcome is
+ok if any attempt was acknowledged, failed if every attempt is known not to have been done, and unknown otherwise,
+also while an attempt is still under way.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from quorate.core.record import Clock, Dot, Sibling
+
+Outcome = Literal["ok", "failed", "unknown"]
+
+OK: Final = "ok"
+FAILED: Final = "failed"
+UNKNOWN: Final = "unknown"
+
+
+class Ack(msgspec.Struct):
+    """One acknowledged attempt: the interval (true time) and the clock of the context that came back."""
+
+    invoked_us: int
+    completed_us: int
+    clock: Clock
+
+
+class WriteEntry(msgspec.Struct):
+    """A put or a delete. `value` is unique among all puts, `operation` among all writes that have one."""
+
+    number: int
+    storage_key: bytes
+    value: bytes
+    delete: bool = False
+    operation: int = 0
+    context: Clock | None = None
+    """The clock of the context that the client supplied; None: no context."""
+    overwrite_seen: bool = False
+    w: int = 2
+    attempts_open: int = 0
+    attempts_unknown: int = 0
+    acks: list[Ack] = []
+
+    @property
+    def outcome(self) -> Outcome:
+        if self.acks:
+            return OK
+        return UNKNOWN if self.attempts_open or self.attempts_unknown else FAILED
+
+
+class ReadEntry(msgspec.Struct):
+    """A get that was answered. (One that was not says nothing.)"""
+
+    storage_key: bytes
+    r: int
+    invoked_us: int
+    completed_us: int
+    clock: Clock
+    siblings: list[Sibling]
+
+
+class History(msgspec.Struct):
+    """Everything of one run. `losses_us`: when a replica legitimately lost writes (a wiped disk, unsynced data)."""
+
+    writes: list[WriteEntry] = []
+    reads: list[ReadEntry] = []
+    losses_us: list[int] = []
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """One thing that must not be. `check` names the checker: D, Z, C, R, F, dot, reply, exception, heal."""
+
+    check: str
+    message: str
+
+
+def covers(clock: Clock, dot: Dot) -> bool:
+    """Does `clock` know of the event `dot`?"""
+    return clock.get(dot[0], 0) >= dot[1]

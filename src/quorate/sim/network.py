@@ -1,0 +1,310 @@
+"""The simulated network: what TCP connections between nodes do to messages, and worse.
+
+A directed link delays, loses, duplicates and reorders frames as its condition says, or blocks them for a while
+(both directions blocked is a partition, one is a one-way partition). Loss and duplication on a connection that stays
+up are harsher than TCP; a node must survive them, because a retry or a full buffer looks just like that.
+
+Invariants:
+- Messages pass through the production codec in both directions, joined per turn of the sender's loop.
+- A frame reaches only the process at the other end of its own connection, never a later life of that member.
+- Without reordering, the frames of one direction arrive in the order in which they were sent.
+- A connection ends at each side separately: a killed process resets its peers at once; a lost machine, a blocked link
+  or a paused process is noticed after `PEER_SILENCE_TIMEOUT_MS`; the other side hears of it when it can.
+
+Rejected: simulating pings. What they find out follows from the links' states, and they would be half of all events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from quorate.core.limits import (
+    PEER_PING_INTERVAL_MS,
+    PEER_SILENCE_TIMEOUT_MS,
+    RECONNECT_DELAY_MAX_MS,
+    RECONNECT_DELAY_MIN_MS,
+)
+from quorate.core.messages import Message
+from quorate.core.ports import PeerHandler
+from quorate.core.ring.ring import Member
+from quorate.sim.clocks import MachineClock
+from quorate.sim.connection import CLOSED, OPEN, Connection, decode_frame, encode_frame
+from quorate.sim.link import Link
+from quorate.sim.loop import Process, VirtualLoop
+from quorate.sim.random_streams import SeededRng, Streams
+from quorate.sim.trace import KIND_CONNECTION, KIND_FRAME, KIND_LOST, Trace
+
+Pair = tuple[int, int]
+
+
+class SimTransport:
+    """The `Transport` port of one life of one node's process."""
+
+    def __init__(self, network: Network, member: int, process: Process, clock: MachineClock) -> None:
+        self._network = network
+        self._member = member
+        self.process = process
+        self.clock = clock
+        self.handler: PeerHandler | None = None
+        self.connections: dict[int, Connection] = {}
+        self.peers: list[int] = []
+        self._outbox: dict[int, list[Message]] = {}
+
+    def attach(self, handler: PeerHandler) -> None:
+        """Say who hears what arrives; before anything can."""
+        self.handler = handler
+
+    def send(self, member: int, message: Message) -> bool:
+        if member not in self.connections:
+            return False
+        if not self._outbox:
+            self.process.call_soon(self._flush)
+        queued = self._outbox.get(member)
+        if queued is None:
+            self._outbox[member] = [message]
+        else:
+            queued.append(message)
+        return True
+
+    def connected(self, member: int) -> bool:
+        return member in self.connections
+
+    def set_members(self, members: Sequence[Member]) -> None:
+        self.peers = [member.number for member in members if member.number != self._member]
+        self._network.wants_peers(self._member)
+
+    def _flush(self) -> None:
+        outbox, self._outbox = self._outbox, {}
+        for member, messages in outbox.items():
+            connection = self.connections.get(member)
+            if connection is not None:
+                self._network.transmit(connection, self._member, member, encode_frame(messages))
+
+
+class Network:
+    """All links and connections of one simulated cluster."""
+
+    def __init__(self, loop: VirtualLoop, streams: Streams, trace: Trace, members: Sequence[int]) -> None:
+        self._loop = loop
+        self._trace = trace
+        self._transports: dict[int, SimTransport] = {}
+        self._connections: dict[Pair, Connection] = {}
+        self._dialling: dict[Pair, bool] = {}
+        self._dial_rngs: dict[Pair, SeededRng] = {}
+        self.links: dict[Pair, Link] = {}
+        for source in members:
+            for target in members:
+                if source != target:
+                    self.links[source, target] = Link(streams.stream("link", source, target))
+                if source < target:
+                    self._dial_rngs[source, target] = streams.stream("dial", source, target)
+                    self._dialling[source, target] = False
+        self.frames_delivered = 0
+
+    # Processes come and go.
+
+    def transport(self, member: int, process: Process, clock: MachineClock) -> SimTransport:
+        """A transport for a new life of `member`; its earlier life must be over."""
+        before = self._transports.get(member)
+        assert before is None or not before.process.alive, "one process a member at a time"
+        made = self._transports[member] = SimTransport(self, member, process, clock)
+        return made
+
+    def wants_peers(self, member: int) -> None:
+        for peer in self._transports[member].peers:
+            self._dial_later(_pair(member, peer))
+
+    def process_died(self, member: int, silently: bool) -> None:
+        """The process of `member` is gone: its peers are reset, or (silently: no power) must find out themselves."""
+        for pair, connection in self._connections.items():
+            if member not in pair or connection.state[member] == CLOSED:
+                continue
+            peer = pair[0] + pair[1] - member
+            connection.state[member] = CLOSED
+            self._notice_end(connection, member, peer, silently or self.links[member, peer].blocked)
+
+    def process_paused(self, member: int, until_us: int) -> None:
+        """Peers of a process that says nothing for too long give the connection up."""
+        for peer, connection in self._transports[member].connections.items():
+            silent_us = self._silence_us(_pair(member, peer))
+            if self._loop.now_us + silent_us < until_us:
+                self._loop.at(self._loop.now_us + silent_us, self._closer(connection, peer, member, True))
+
+    # Links.
+
+    def block(self, source: int, target: int) -> None:
+        """From now on nothing gets from `source` to `target`. What is on its way still arrives."""
+        link = self.links[source, target]
+        if link.blocked:
+            return
+        link.block()
+        generation = link.generation
+        silent_us = self._silence_us(_pair(source, target))
+
+        def silence() -> None:
+            connection = self._connections.get(_pair(source, target))
+            if link.blocked and link.generation == generation and connection is not None:
+                self._close(connection, target, source, tell=True)
+
+        self._loop.at(self._loop.now_us + silent_us, silence)
+
+    def unblock(self, source: int, target: int) -> None:
+        """Let frames through again; those that TCP would have kept are delivered if their connection still stands."""
+        for connection, frame, sent_ms in self.links[source, target].unblock():
+            self._schedule_delivery(connection, source, target, frame, sent_ms)
+
+    def reset(self, first: int, second: int) -> None:
+        """Cut the connection between two members; what is on its way is lost."""
+        connection = self._connections.get(_pair(first, second))
+        if connection is not None:
+            self._close(connection, first, second, tell=True)
+
+    # Frames.
+
+    def transmit(self, connection: Connection, source: int, target: int, frame: bytes) -> None:
+        link = self.links[source, target]
+        sent_ms = self._transports[source].clock.monotonic_ms()
+        if link.blocked:
+            link.hold(connection, frame, sent_ms)
+        elif link.loses():
+            self._trace.event(
+                self._loop.now_us, target, KIND_LOST, frame, lambda: f"n{source} → n{target}  LOST {_describe(frame)}"
+            )
+        else:
+            self._schedule_delivery(connection, source, target, frame, sent_ms)
+            if link.duplicates():
+                self._schedule_delivery(connection, source, target, frame, sent_ms)
+
+    def _schedule_delivery(
+        self, connection: Connection, source: int, target: int, frame: bytes, sent_ms: float
+    ) -> None:
+        arrival_us = self.links[source, target].arrival_us(self._loop.now_us)
+        receiver = connection.transports[target]
+        self._loop.at(
+            arrival_us, lambda: self._deliver(connection, receiver, source, target, frame, sent_ms), receiver.process
+        )
+
+    def _deliver(
+        self,
+        connection: Connection,
+        receiver: SimTransport,
+        source: int,
+        target: int,
+        frame: bytes,
+        sent_ms: float,
+    ) -> None:
+        if connection.state[target] != OPEN:
+            return
+        self.frames_delivered += 1
+        age_ms = connection.age_ms(target, sent_ms, receiver.clock.monotonic_ms())
+        self._trace.event(
+            self._loop.now_us, target, KIND_FRAME, frame, lambda: f"n{source} → n{target}  {_describe(frame)}"
+        )
+        handler = receiver.handler
+        assert handler is not None, "a transport is attached before it connects"
+        for message in decode_frame(frame):
+            handler.on_message(source, message, age_ms)
+
+    # Connections.
+
+    def _dial_later(self, pair: Pair) -> None:
+        if self._dialling[pair]:
+            return
+        self._dialling[pair] = True
+        delay_ms = self._dial_rngs[pair].uniform(RECONNECT_DELAY_MIN_MS, RECONNECT_DELAY_MAX_MS)
+        self._loop.after_ms(delay_ms, lambda: self._dial(pair))
+
+    def _dial(self, pair: Pair) -> None:
+        self._dialling[pair] = False
+        low, high = pair
+        ends = [self._transports.get(low), self._transports.get(high)]
+        if any(end is None or not end.process.alive for end in ends):
+            return  # Whoever starts next dials again.
+        first, second = self._transports[low], self._transports[high]
+        if high not in first.peers or low not in second.peers:
+            return
+        old = self._connections.get(pair)
+        if old is not None and old.stands_between(first, second):
+            return
+        paused = max(first.process.paused_until_us, second.process.paused_until_us) > self._loop.now_us
+        if paused or self.links[low, high].blocked or self.links[high, low].blocked:
+            self._dial_later(pair)
+            return
+        connection = Connection({low: first, high: second})
+        if old is not None:
+            for member, peer in ((low, high), (high, low)):
+                self._close(old, member, peer, tell=False)
+        self._connections[pair] = connection
+        for member, peer in ((low, high), (high, low)):
+            self._loop.at(
+                self._loop.now_us,
+                lambda member=member, peer=peer: self._open(connection, member, peer),  # type: ignore[misc]
+                connection.transports[member].process,
+            )
+
+    def _open(self, connection: Connection, member: int, peer: int) -> None:
+        if connection.state[member] == CLOSED:
+            return
+        connection.state[member] = OPEN
+        transport = connection.transports[member]
+        transport.connections[peer] = connection
+        self._trace.event(
+            self._loop.now_us, member, KIND_CONNECTION, b"open %d" % peer, lambda: f"n{member}  connected to n{peer}"
+        )
+        assert transport.handler is not None
+        transport.handler.on_connected(peer)
+
+    def _close(self, connection: Connection, member: int, peer: int, tell: bool) -> None:
+        """End the connection at `member`'s side, in a turn of its own, and (tell) let the other side find out."""
+        if connection.state[member] == CLOSED:
+            return
+        was_open = connection.state[member] == OPEN
+        connection.state[member] = CLOSED
+        transport = connection.transports[member]
+
+        def closed() -> None:
+            if transport.connections.get(peer) is connection:
+                del transport.connections[peer]
+            self._trace.event(
+                self._loop.now_us, member, KIND_CONNECTION, b"close %d" % peer, lambda: f"n{member}  lost n{peer}"
+            )
+            if was_open:
+                assert transport.handler is not None
+                transport.handler.on_disconnected(peer)
+
+        if transport.process.alive:
+            self._loop.at(self._loop.now_us, closed, transport.process)
+        if tell:
+            self._notice_end(connection, member, peer, self.links[member, peer].blocked)
+
+    def _notice_end(self, connection: Connection, member: int, peer: int, silently: bool) -> None:
+        """`member`'s side has ended; `peer` hears of it by a reset, or by silence."""
+        pair = _pair(member, peer)
+        link = self.links[member, peer]
+        when_us = self._loop.now_us + self._silence_us(pair) if silently else link.arrival_us(self._loop.now_us)
+        self._loop.at(when_us, self._closer(connection, peer, member, False))
+        self._dial_later(pair)
+
+    def _closer(self, connection: Connection, member: int, peer: int, tell: bool) -> Callable[[], None]:
+        return lambda: self._close(connection, member, peer, tell)
+
+    def _silence_us(self, pair: Pair) -> int:
+        extra_ms = self._dial_rngs[pair].uniform(0.0, PEER_PING_INTERVAL_MS)
+        return int((PEER_SILENCE_TIMEOUT_MS + extra_ms) * 1000)
+
+
+def _pair(first: int, second: int) -> Pair:
+    return (first, second) if first < second else (second, first)
+
+
+def _describe(frame: bytes) -> str:
+    """A frame's messages for the transcript: type, id and what tells most."""
+    return "  ".join(describe_message(message) for message in decode_frame(frame))
+
+
+def describe_message(message: Message) -> str:
+    parts = [type(message).__name__]
+    for name in ("id", "key", "status", "full", "request", "result"):
+        if hasattr(message, name):
+            parts.append(f"{name}={getattr(message, name)!r}")
+    return " ".join(parts)

@@ -1,0 +1,239 @@
+"""One run: boot, faults under load, healing, convergence, checks. Its seed and its options are all that it depends on.
+
+The phases on virtual time: nodes start and connect; clients and faults run; the faults stop and everything is started
+again; clients go on for a while, and stop; every key is read from all its replicas (r=n, which repairs those behind)
+until the replicas agree or the rounds are used up; then the checkers judge.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+
+import msgspec
+
+from quorate.core.buckets import BucketProperties, Durability
+from quorate.core.envelope import unpack
+from quorate.core.record import Record
+from quorate.core.store import Admin, Failure, GetRequest, GetResult
+from quorate.sim import checkers
+from quorate.sim.cluster import Cluster
+from quorate.sim.faults import KINDS, Faults
+from quorate.sim.history import Violation
+from quorate.sim.loop import VirtualLoop
+from quorate.sim.observer import Observer, stored_record
+from quorate.sim.random_streams import Streams
+from quorate.sim.trace import Trace
+from quorate.sim.workload import BUCKET_LAST_WRITE_WINS, BUCKETS, Workload
+
+BOOT_LIMIT_MS = 10_000
+HEAL_LIMIT_MS = 15_000
+CALM_MS = 3_000
+DRAIN_MS = 2_500
+SWEEPS_MAX = 6
+SWEEP_MS = 1_500
+VIOLATIONS_MAX = 50
+STEP_MS = 50
+
+
+class SimOptions(msgspec.Struct, frozen=True):
+    """What a run depends on besides its seed."""
+
+    nodes: int = 5
+    seconds: float = 60.0
+    """Virtual seconds of load, the last three of them without faults."""
+    clients: int = 5
+    keys: int = 5
+    """In each of the two buckets."""
+    durability: Durability | None = None
+    """None: the seed chooses."""
+    faults: tuple[str, ...] = KINDS
+    """Kinds that may occur; the seed chooses among them."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What came of a run. `trace_hash` covers every delivered frame, operation and fault."""
+
+    seed: int
+    trace_hash: str
+    events: int
+    virtual_ms: int
+    durability: str
+    operations: dict[str, int]
+    faults: dict[str, int]
+    violations: list[Violation]
+
+    @property
+    def ok(self) -> bool:
+        return not self.violations
+
+
+def run(seed: int, options: SimOptions | None = None, transcript: Callable[[str], None] | None = None) -> Outcome:
+    """Simulate one cluster; `transcript` takes a line for each event. Never raises for what a node does."""
+    logger = logging.getLogger("quorate")
+    level, logger.level = logger.level, logging.CRITICAL + 1
+    try:
+        return Simulation(seed, options or SimOptions(), transcript).run()
+    finally:
+        logger.setLevel(level)
+
+
+class Simulation:
+    """The parts of one run, put together from its seed."""
+
+    def __init__(self, seed: int, options: SimOptions, transcript: Callable[[str], None] | None = None) -> None:
+        self.seed = seed
+        self.options = options
+        streams = Streams(seed)
+        rng = streams.stream("options")
+        durability: Durability = options.durability or ("fsync" if rng.chance(0.5) else "os")
+        n = min(3, options.nodes)
+        defaults = BucketProperties(n=n, r=n // 2 + 1, w=n // 2 + 1, durability=durability)
+        self.loop = VirtualLoop()
+        self.trace = Trace(transcript)
+        self.observer = Observer()
+        self.cluster = Cluster(
+            nodes=options.nodes,
+            defaults=defaults,
+            loop=self.loop,
+            streams=streams,
+            trace=self.trace,
+            observer=self.observer,
+        )
+        self.workload = Workload(self.cluster, streams, self.trace, clients=options.clients, keys=options.keys)
+        self.faults = Faults(self.cluster, self.workload.history, streams, self.trace, options.faults)
+        self.violations: list[Violation] = []
+
+    def run(self) -> Outcome:
+        try:
+            self._phases()
+        except Exception as error:
+            frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "quorate" in frame.filename]
+            where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames[-4:]))
+            self.violations.append(Violation("exception", f"{type(error).__name__}: {error} ({where})"))
+        found = self.observer.violations + self.workload.violations + self.violations
+        return Outcome(
+            seed=self.seed,
+            trace_hash=self.trace.digest(),
+            events=self.trace.events,
+            virtual_ms=self.loop.now_us // 1000,
+            durability=self.cluster.defaults.durability,
+            operations=dict(sorted(self.workload.counts.items())),
+            faults=dict(sorted(self.faults.counts.items())),
+            violations=found[:VIOLATIONS_MAX],
+        )
+
+    def _phases(self) -> None:
+        for number in self.cluster.machines:
+            self.cluster.start(number)
+        if not self._wait(self._all_connected, BOOT_LIMIT_MS):
+            self.violations.append(Violation("heal", "the cluster does not come up"))
+            return
+        self._set_buckets()
+        self.workload.start()
+        self.faults.start()
+        self._pass(max(0.0, self.options.seconds * 1000 - CALM_MS))
+        self.faults.stop()
+        self._pass(CALM_MS)
+        self.workload.stop()
+        self._pass(DRAIN_MS)
+        if not self._wait(self._all_connected, HEAL_LIMIT_MS):
+            self.violations.append(
+                Violation("heal", "not all nodes are up and connected after the faults have stopped")
+            )
+            return
+        self._converge()
+        self._judge()
+
+    def _pass(self, milliseconds: float) -> None:
+        self.loop.run_until(self.loop.now_us + int(milliseconds * 1000))
+
+    def _wait(self, condition: Callable[[], bool], limit_ms: int) -> bool:
+        """Let time pass until `condition` holds; False if it does not within the limit."""
+        for _ in range(limit_ms // STEP_MS):
+            if condition():
+                return True
+            self._pass(STEP_MS)
+        return condition()
+
+    def _all_connected(self) -> bool:
+        machines = self.cluster.machines
+        for number, machine in machines.items():
+            node = machine.node
+            if node is None or not machine.ready:
+                return False
+            if not all(node.reachable(other) for other in machines if other != number):
+                return False
+        return True
+
+    def _set_buckets(self) -> None:
+        node = self.cluster.machines[1].node
+        assert node is not None
+        answers: list[Admin | Failure] = []
+        node.set_bucket(BUCKET_LAST_WRITE_WINS, {"conflicts": "lww"}, answers.append)
+        self._wait(lambda: bool(answers), 3_000)
+        if not answers or isinstance(answers[0], Failure):
+            self.violations.append(Violation("heal", f"a healthy cluster does not set a bucket: {answers}"))
+
+    # Convergence.
+
+    def _names(self) -> list[tuple[bytes, bytes]]:
+        return [(bucket, key) for bucket in BUCKETS for key in self.workload.keys]
+
+    def _converge(self) -> None:
+        """Read every key from all replicas, through other nodes each round, until the replicas agree."""
+        failures: list[str] = []
+        for turn in range(SWEEPS_MAX):
+            failures = self._sweep(turn)
+            if not failures and all(len(set(self._bodies(*name).values())) == 1 for name in self._names()):
+                return
+        self.violations += [Violation("heal", f"a read after healing failed: {failure}") for failure in failures]
+
+    def _sweep(self, turn: int) -> list[str]:
+        """One round of r=n gets and the time for their repairs; returns what failed."""
+        failures: list[str] = []
+        numbers = list(self.cluster.machines)
+        answered: list[GetResult | Failure] = []
+        names = self._names()
+        for index, (bucket, key) in enumerate(names):
+            node = self.cluster.machines[numbers[(index + turn) % len(numbers)]].node
+            assert node is not None
+            node.get(GetRequest(bucket, key, self.cluster.defaults.n, 1_000), answered.append)
+        self._pass(SWEEP_MS)
+        failures += [f"{answer.kind}: {answer.message}" for answer in answered if isinstance(answer, Failure)]
+        if len(answered) != len(names):
+            failures.append(f"{len(names) - len(answered)} reads were not answered at all")
+        return failures
+
+    def _bodies(self, bucket: bytes, key: bytes) -> dict[int, bytes | None]:
+        """What each replica holds of a key, without its envelope."""
+        stored_key = self.cluster.locate(bucket, key)
+        return {
+            number: None if stored is None else unpack(stored_key, stored)[2]
+            for number in self.cluster.replicas(stored_key)
+            for stored in [self.cluster.stored(number, stored_key)]
+        }
+
+    # Judgement.
+
+    def _judge(self) -> None:
+        history, observer = self.workload.history, self.observer
+        writes = checkers.by_key(history.writes)
+        finals: dict[bytes, Record] = {}
+        for bucket, key in self._names():
+            stored_key = self.cluster.locate(bucket, key)
+            replicas = self.cluster.replicas(stored_key)
+            bodies = self._bodies(bucket, key)
+            for number in self.cluster.machines:
+                if number not in replicas:
+                    bodies[number] = self.cluster.stored(number, stored_key)
+            self.violations += checkers.check_replicas_equal(stored_key, replicas, bodies)
+            stored = self.cluster.stored(replicas[0], stored_key)
+            final = finals[stored_key] = checkers.NOTHING if stored is None else stored_record(stored_key, stored)
+            mine = writes.get(stored_key, [])
+            last_write_wins = bucket == BUCKET_LAST_WRITE_WINS
+            self.violations += checkers.check_no_loss(mine, final, observer, last_write_wins)
+            self.violations += checkers.check_nothing_back(mine, final, observer)
+        self.violations += checkers.check_quorum_reads(history, observer, self.cluster.defaults.n)
+        self.violations += checkers.check_failed_never_appears(history, observer, finals)
