@@ -56,7 +56,7 @@ class Epochs:
         if self._counter.needs_reservation(EPOCHS_MARGIN):
             if not self._reserving:
                 self._reserve(lambda: None)
-            if self._counter.needs_reservation(0):
+            if self._counter.needs_reservation(1):
                 raise Overloaded("the node waits for its disk to reserve epochs; ask again shortly")
         return self._counter.mint()
 
