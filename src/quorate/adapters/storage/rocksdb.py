@@ -114,6 +114,8 @@ class RocksDbEngine:
         return scan
 
     def write(self, batch: Sequence[WriteOperation]) -> None:
+        if self._closed:
+            self._refuse()
         joined = WriteBatch(raw_mode=True)
         put, handles = joined.put, self._handles
         for space, key, value in batch:
@@ -129,6 +131,8 @@ class RocksDbEngine:
             raise self._write_failed(error) from error
 
     def delete_range(self, space: Space, start: bytes, end: bytes) -> None:
+        if self._closed:
+            self._refuse()
         if start >= end:
             return  # RocksDB accepts such a range, and then fails for good when it flushes it.
         joined = WriteBatch(raw_mode=True)
@@ -167,17 +171,16 @@ class RocksDbEngine:
         self._getters = [_closed_getter(self._path)] * len(Space)
         if not self._syncer.stop():
             raise StorageError(f"the disk under {self._path} hangs; the store is left as after a crash")
-        sequence = self._database.latest_sequence_number()
-        failure = self._failure or self._flush_all()
+        reported, sequence = self._failure, self._database.latest_sequence_number()
+        failure = reported or self._flush_all()
         self._release()
-        state: Final = "failed" if failure is not None else "closed"
+        suspect = self._marker.suspect or failure is not None
+        marker = Marker("closed" if failure is None else "failed", self._marker.boot_id, sequence, suspect)
         try:
-            write_marker(
-                self._path, Marker(state, read_boot_id(), sequence, self._marker.suspect or failure is not None)
-            )
+            write_marker(self._path, marker)
         except OSError as error:
-            raise write_error(self._path, error) from error
-        if failure is not None and self._failure is None:
+            failure = failure or write_error(self._path, error)
+        if failure is not None and reported is None:
             raise failure
 
     def _bind(self, database: Rdict) -> None:
@@ -222,15 +225,15 @@ class RocksDbEngine:
         """Drop every reference to RocksDB; the last one closes it and unlocks the directory."""
         for scan in list(self._scans):
             scan.close()
-        self._commit = _closed_commit(self._path)
+        del self._commit
         self._getters = [_closed_getter(self._path)] * len(Space)
-        self._handles = []
+        self._handles.clear()  # In place: the traceback of a failed write may hold the list.
         for handle in (*self._families, self._database):
             try:
                 handle.close()
             except Exception:
                 continue  # Its flush failed, which `_flush_all` has reported; the handle is closed all the same.
-        self._families = []
+        self._families.clear()
 
     def _write_failed(self, error: Exception) -> StorageError:
         self._failure = failure = write_error(self._path, error)
@@ -293,13 +296,6 @@ def _enter(path: Path, sequence: int, torn: bool) -> tuple[OpenReport, Marker]:
 
 def _closed_getter(path: Path) -> Callable[[bytes], bytes | None]:
     def refuse(_key: bytes) -> bytes | None:
-        raise StorageError(f"the store in {path} is closed; open it again")
-
-    return refuse
-
-
-def _closed_commit(path: Path) -> Callable[[WriteBatch], None]:
-    def refuse(_batch: WriteBatch) -> None:
         raise StorageError(f"the store in {path} is closed; open it again")
 
     return refuse

@@ -43,10 +43,14 @@ class RocksDbScan(Iterator[tuple[bytes, bytes]]):
             iterator.next()
             return pair
         self._iterator = None
+        failure: StorageError | None = None
         try:
             iterator.status()
         except Exception as error:
-            raise read_error(self._path, error) from error
+            failure = read_error(self._path, error)
+        del iterator  # The traceback must not keep it: it would keep the database open.
+        if failure is not None:
+            raise failure
         raise StopIteration
 
     def close(self) -> None:
