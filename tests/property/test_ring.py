@@ -138,17 +138,16 @@ def load_range(owners: list[int], members: list[Member]) -> tuple[float, float]:
     return min(held.values()) / mean, max(held.values()) / mean
 
 
-@pytest.mark.parametrize("sizes", [range(3, 17), range(16, 2, -1)], ids=["growing", "shrinking"])
+@pytest.mark.parametrize("sizes", [range(3, 17), range(16, 4, -1)], ids=["growing", "shrinking"])
 def test_replicas_are_as_even_as_tokens(sizes: range) -> None:
     """Equal members on hosts of their own hold as many replicas as each other, within 5%, through every change.
 
-    A cluster that shrinks to fewer than 2n-1 hosts has tokens that no owner fits without crowding a neighbour, and to
-    move others as well would break the bound on moves: there the paper's own measure must do (imbalance: above 15%).
+    Shrinking stops at 2n-1: with fewer hosts, a token between two that stay may fit no owner without crowding, and to
+    move its neighbours as well would break the bound on moves.
     """
     owners: list[int] | None = None
     for size in sizes:
         members = [make_member(number, number, 1, 1) for number in range(1, size + 1)]
         owners = claim(owners, members, 1024, 3)
-        tolerance = 0.15 if sizes.step < 0 and size < 5 else 0.05
         least, most = load_range(owners, members)
-        assert 1 - tolerance <= least <= most <= 1 + tolerance, f"{size} members: {least:.3f} to {most:.3f}"
+        assert 0.95 <= least <= most <= 1.05, f"{size} members: {least:.3f} to {most:.3f}"
