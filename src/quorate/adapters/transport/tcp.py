@@ -23,8 +23,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from quorate.adapters.transport.connection import PeerConnection
 from quorate.adapters.transport.dialer import Dialer
 from quorate.adapters.transport.peers import OnceLog, PeerCounters
@@ -156,7 +154,7 @@ class TcpTransport:
                 "connected": connection is not None,
                 "address": member.peer_address,
                 "output_bytes": connection.output_bytes() if connection is not None else 0,
-                **msgspec.structs.asdict(self._counters[number]),
+                **self._counters[number].document(),
             }
         return states
 

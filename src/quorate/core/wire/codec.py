@@ -11,21 +11,21 @@ from typing import Final
 import msgspec
 
 from quorate.core.errors import PeerError
+from quorate.core.limits import BUCKET_NAME_BYTES_MAX, KEY_BYTES_MAX, KIB
 from quorate.core.messages import Message, Read, ReadReply, Write, WriteReply
-from quorate.core.wire.framing import BODY_BYTES_MAX
+from quorate.core.wire.framing import BODY_BYTES_MAX, Body
 
 encode_messages: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[Message]).decode
 
 PING: Final = encode_messages([])
-MESSAGE_OVERHEAD_BYTES: Final = 64
-"""More than what a small message, or the fields of a large one beside its body and key, take on the wire; also more
-than what a list adds to its only message."""
-MESSAGE_BYTES_MAX: Final = BODY_BYTES_MAX - MESSAGE_OVERHEAD_BYTES
+LIGHT_BYTES: Final = 2 * KIB
+"""More than a message takes on the wire beside its body (its numbers, and a key), list header included."""
+MESSAGE_BYTES_MAX: Final = BODY_BYTES_MAX - LIGHT_BYTES
 """A message that weighs more fits in no frame."""
 
 
-def decode_messages(body: bytes | memoryview) -> list[Message]:
+def decode_messages(body: Body) -> list[Message]:
     """The messages in `body`; raises `PeerError` if it holds anything else."""
     try:
         return _decode(body)
@@ -37,15 +37,15 @@ def decode_messages(body: bytes | memoryview) -> list[Message]:
 def weigh(message: Message) -> int:
     """About how many bytes `message` takes on the wire, never less: to bound queues before anything is encoded.
 
-    The four kinds of the hot path are estimated from what they carry; the others are simply encoded.
+    The four kinds of the hot path are judged by what they carry (a bound on small messages need not be tight); the
+    others are simply encoded.
     """
     # Exact types: `isinstance` on these classes is several times slower when the answer is no.
-    if type(message) is WriteReply:
-        return MESSAGE_OVERHEAD_BYTES
-    if type(message) is Write:
-        return MESSAGE_OVERHEAD_BYTES + len(message.body) + len(message.key)
-    if type(message) is ReadReply:
-        return MESSAGE_OVERHEAD_BYTES + len(message.body)
-    if type(message) is Read:
-        return MESSAGE_OVERHEAD_BYTES + len(message.key)
-    return len(encode_messages(message))
+    if type(message) is WriteReply or type(message) is Read:
+        return LIGHT_BYTES
+    if type(message) is Write or type(message) is ReadReply:
+        return LIGHT_BYTES + len(message.body)
+    return LIGHT_BYTES + len(encode_messages(message))
+
+
+assert KEY_BYTES_MAX + BUCKET_NAME_BYTES_MAX + 256 < LIGHT_BYTES

@@ -20,6 +20,7 @@ of whole milliseconds for the time (loopback round trips are a twentieth of one)
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from quorate.core.errors import PeerError
 from quorate.core.limits import FRAME_BYTES_MAX
@@ -33,6 +34,11 @@ BODY_BYTES_MAX = FRAME_BYTES_MAX - _TIME_BYTES
 SENT_MS_MAX = 1e15
 """No monotonic clock shows more (30 thousand years); also refuses infinities and NaN."""
 
+_VIEW_BYTES_MIN = 8 * 1024
+"""A smaller body is copied out of its chunk, which is faster than making a view of it."""
+
+Body = bytes | bytearray | memoryview
+
 _unpack_header = _HEADER.unpack_from
 
 
@@ -42,71 +48,69 @@ def frame_header(body_bytes: int, sent_ms: float) -> bytes:
 
 
 class FrameReader:
-    """Cuts a stream into frames: `feed` a chunk, then take `next_frame` until it gives None.
+    """Cuts a stream into frames.
 
-    `limit_bytes` bounds the length field and may be changed between two calls: it is small until the peer is known.
+    `limit_bytes` bounds the length field and may be changed at any time, also between two frames of one chunk: it is
+    small until the peer is known.
     """
 
-    __slots__ = ("_at", "_data", "_needed_bytes", "limit_bytes")
+    __slots__ = ("_held", "_needed_bytes", "limit_bytes")
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
-        self._data: bytes | bytearray = b""
-        self._at = 0
+        self._held = bytearray()
         self._needed_bytes = HEADER_BYTES
+        """No frame can be complete before so many bytes are held."""
 
     @property
     def held_bytes(self) -> int:
         """Bytes of a frame that is not complete yet."""
-        return len(self._data) - self._at
+        return len(self._held)
 
-    def feed(self, chunk: bytes) -> None:
-        """Add bytes that arrived."""
-        data = self._data
-        if len(data) == self._at:
-            self._data = chunk
-        elif self._at or not isinstance(data, bytearray):
-            self._data = bytearray(memoryview(data)[self._at :])
-            self._data += chunk
-        else:
-            data += chunk
-        self._at = 0
-
-    def next_frame(self) -> tuple[float, memoryview] | None:
-        """(sent_ms, body) of the next complete frame, or None until more bytes are fed.
+    def frames(self, chunk: bytes) -> Iterator[tuple[float, Body]]:
+        """(sent_ms, body) of every frame that `chunk` completes; take them all before the next chunk.
 
         Raises `PeerError` if what arrived cannot be a frame; the reader must not be used afterwards.
         """
-        data, at = self._data, self._at
-        if len(data) - at < self._needed_bytes:
-            self._check_partial()
-            return None
-        length, sent_ms = _unpack_header(data, at)
-        if not _TIME_BYTES < length <= self.limit_bytes:
-            raise self._bad_length(length)
-        if not 0.0 <= sent_ms <= SENT_MS_MAX:
-            raise PeerError(f"a frame was sent at {sent_ms!r} ms, which no clock shows")
-        end = at + _LENGTH_BYTES + length
-        if len(data) < end:
-            self._needed_bytes = end - at
-            return None
-        self._needed_bytes = HEADER_BYTES
-        self._at = end
-        return sent_ms, memoryview(data)[at + HEADER_BYTES : end]
-
-    def clear(self) -> None:
-        """Forget everything: no frame follows."""
-        self._data, self._at, self._needed_bytes = b"", 0, HEADER_BYTES
-
-    def _check_partial(self) -> None:
-        """Less than a frame is here: judge its length if that much is known, and let go of what was read."""
-        data, at = self._data, self._at
-        if len(data) == at:
-            self._data, self._at = b"", 0
-        elif len(data) - at >= _LENGTH_BYTES:
-            length = int.from_bytes(data[at : at + _LENGTH_BYTES], "big")
+        data: bytes | bytearray = chunk
+        if self._held:
+            data = self._held
+            data += chunk
+            if len(data) < self._needed_bytes:
+                self._check_length(data)
+                return
+        at, size = 0, len(data)
+        while size - at >= HEADER_BYTES:
+            length, sent_ms = _unpack_header(data, at)
             if not _TIME_BYTES < length <= self.limit_bytes:
                 raise self._bad_length(length)
+            if not 0.0 <= sent_ms <= SENT_MS_MAX:
+                raise PeerError(f"a frame was sent at {sent_ms!r} ms, which no clock shows")
+            end = at + _LENGTH_BYTES + length
+            if end > size:
+                break
+            body = at + HEADER_BYTES
+            yield sent_ms, data[body:end] if length < _VIEW_BYTES_MIN else memoryview(data)[body:end]
+            at = end
+        if at < size or self._held:
+            self._hold(data, at)
+
+    def _hold(self, data: bytes | bytearray, at: int) -> None:
+        """Keep what follows `at`, the beginning of a frame; judge its length if that much of it is known."""
+        if data is not self._held:
+            self._held = bytearray(memoryview(data)[at:])
+        elif at:
+            self._held = data[at:]
+        if self._held:
+            self._check_length(self._held)
+
+    def _check_length(self, held: bytearray) -> None:
+        if len(held) < _LENGTH_BYTES:
+            return
+        length = int.from_bytes(held[:_LENGTH_BYTES], "big")
+        if not _TIME_BYTES < length <= self.limit_bytes:
+            raise self._bad_length(length)
+        self._needed_bytes = max(HEADER_BYTES, _LENGTH_BYTES + length)
 
     def _bad_length(self, length: int) -> PeerError:
         return PeerError(

@@ -39,6 +39,7 @@ import msgspec
 from quorate.core.errors import PeerError
 from quorate.core.messages import WIRE_VERSION
 from quorate.core.ring.ring import Member
+from quorate.core.wire.framing import Body
 
 MAGIC: Final = "quorate"
 NONCE_BYTES: Final = 32
@@ -185,7 +186,7 @@ class Handshake:
         """The body to send first, if this side speaks first."""
         return self._hello if self._role is Role.DIALER else None
 
-    def receive(self, body: bytes | memoryview) -> bytes | None:
+    def receive(self, body: Body) -> bytes | None:
         """Take one frame body; returns the body to answer with, if any. Afterwards look at `done` and `peer`.
 
         Raises `HandshakeRefused`; the handshake is over then.
