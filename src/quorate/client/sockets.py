@@ -1,0 +1,160 @@
+"""Connections of the synchronous client: one request at a time on each, so nothing has to be kept apart by order.
+
+A connection on which an attempt was given up is closed, because the late reply would be taken for the next one's.
+`SocketNode` bounds the sockets of a node; a thread that finds none free waits as long as its attempt lasts.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections import deque
+from threading import BoundedSemaphore, Lock
+from time import monotonic
+
+import hiredis
+
+from quorate.client.commands import authentication_command
+from quorate.client.protocol import AttemptFailure, Command, FailureKind, Reply, failure_of
+from quorate.client.routing import Node
+from quorate.core.limits import REPLY_BYTES_MAX, SOCKETS_PER_NODE_MAX
+
+_RECEIVE_BYTES = 65_536
+_IDLE_UNCHECKED_MS = 1_000
+"""A connection that was idle for longer is looked at before use: the node may have closed it."""
+
+
+def now_ms() -> float:
+    """Monotonic milliseconds."""
+    return monotonic() * 1000.0
+
+
+class Connection:
+    """A blocking socket and its parser."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._reader = hiredis.Reader()
+        self._used_ms = now_ms()
+
+    def usable(self) -> bool:
+        """Whether the node has kept the connection open; nothing may be waiting to be read."""
+        if now_ms() - self._used_ms < _IDLE_UNCHECKED_MS:
+            return True
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN | select.POLLERR | select.POLLHUP)
+        return not poll.poll(0)
+
+    def exchange(self, payload: bytes, timeout_ms: float) -> Reply:
+        """Send and receive. After an `AttemptFailure` the connection must be closed."""
+        deadline_ms = now_ms() + timeout_ms
+        try:
+            self._socket.settimeout(timeout_ms / 1000)
+            self._socket.sendall(payload)
+            return self._receive(deadline_ms)
+        except TimeoutError:
+            return AttemptFailure(FailureKind.TIMED_OUT, f"no answer within {timeout_ms:.0f} ms")
+        except OSError as error:
+            return AttemptFailure(FailureKind.LOST, f"the connection was lost ({error.strerror or error})")
+        except (hiredis.ProtocolError, MemoryError) as error:
+            return AttemptFailure(FailureKind.MALFORMED, f"the node does not speak RESP as it should: {error}")
+
+    def _receive(self, deadline_ms: float) -> Reply:
+        received = 0
+        while (reply := self._reader.gets()) is False:
+            remaining_ms = deadline_ms - now_ms()
+            if remaining_ms <= 0:
+                raise TimeoutError
+            self._socket.settimeout(remaining_ms / 1000)
+            data = self._socket.recv(_RECEIVE_BYTES)
+            if not data:
+                return AttemptFailure(FailureKind.LOST, "the connection was lost (closed by the node)")
+            self._reader.feed(data)
+            received += len(data)
+            if received > REPLY_BYTES_MAX:
+                return AttemptFailure(FailureKind.MALFORMED, f"a reply of more than {REPLY_BYTES_MAX} bytes")
+        if self._reader.has_data():
+            return AttemptFailure(FailureKind.MALFORMED, "more came than the reply that was asked for")
+        self._used_ms = now_ms()
+        return reply
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class SocketNode(Node):
+    """A node and the idle connections to it. Safe for threads."""
+
+    __slots__ = ("_closed", "_free", "_idle", "_lock")
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self._idle: deque[Connection] = deque()
+        self._free = BoundedSemaphore(SOCKETS_PER_NODE_MAX)
+        self._lock = Lock()
+        self._closed = False
+
+    def exchange(self, command: Command, attempt_ms: float, password: str | None) -> Reply:
+        """One attempt at this node: a reply, or an `AttemptFailure`."""
+        started_ms = now_ms()
+        if not self._free.acquire(timeout=attempt_ms / 1000):
+            return AttemptFailure(FailureKind.NOT_SENT, f"all {SOCKETS_PER_NODE_MAX} connections were in use")
+        with self._lock:
+            self.in_flight += 1
+        try:
+            connection = self._idle_connection() or self._open(attempt_ms, password)
+            if isinstance(connection, AttemptFailure):
+                return connection
+            reply = connection.exchange(command.payload(attempt_ms), attempt_ms - (now_ms() - started_ms))
+            if isinstance(reply, AttemptFailure) or self._closed:
+                connection.close()
+            else:
+                with self._lock:
+                    self.observe(now_ms() - started_ms)
+                self._idle.append(connection)
+            return reply
+        finally:
+            with self._lock:
+                self.in_flight -= 1
+            self._free.release()
+
+    def close(self) -> None:
+        """Close the idle connections; those in use close when they come back."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+    def _idle_connection(self) -> Connection | None:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return None
+            if connection.usable():
+                return connection
+            connection.close()
+
+    def _open(self, timeout_ms: float, password: str | None) -> Connection | AttemptFailure:
+        try:
+            connected = socket.create_connection((self.host, self.port), timeout=timeout_ms / 1000)
+        except TimeoutError:
+            return AttemptFailure(FailureKind.NOT_SENT, f"no connection within {timeout_ms:.0f} ms")
+        except (OSError, UnicodeError) as error:
+            return AttemptFailure(FailureKind.NOT_SENT, f"no connection: {getattr(error, 'strerror', None) or error}")
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(connected)
+        if password is None:
+            return connection
+        command = authentication_command(password)
+        reply = connection.exchange(command.payload(timeout_ms), timeout_ms)
+        if command.accepts(reply):
+            return connection
+        connection.close()
+        return not_authenticated(command, reply)
+
+
+def not_authenticated(command: Command, reply: Reply) -> AttemptFailure:
+    """What a failed AUTH means for the command that was to follow it: it was never sent."""
+    failure = failure_of(command, reply)
+    kind = FailureKind.REFUSED if failure.kind is FailureKind.REFUSED else FailureKind.NOT_SENT
+    return AttemptFailure(kind, failure.message)
