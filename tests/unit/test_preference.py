@@ -86,10 +86,15 @@ def test_nonsense_is_our_bug() -> None:
             walked.of(partition, n)
 
 
-def test_the_first_ring_has_version_one_and_alternates() -> None:
+def test_the_first_ring_has_version_one_and_deals_evenly() -> None:
     ring = create_ring("c" * 32, [member(1), member(2), member(3), member(4)], 16)
     assert ring.version == 1
-    assert ring.owners == [1, 2, 3, 4] * 4
+    assert sorted(ring.owners) == [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
+
+
+def test_three_hosts_and_three_replicas_leave_only_the_rotation() -> None:
+    owners = create_ring("c" * 32, [member(1), member(2), member(3)], 16).owners
+    assert all(len(set(owners[place : place + 3])) == 3 for place in range(14))
 
 
 @pytest.mark.parametrize(

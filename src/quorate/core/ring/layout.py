@@ -7,7 +7,9 @@ apart that share a host (or, much lighter, a zone).
 
 Tokens are dealt in ring order: each goes to the member that is most behind its quota, where a member that would
 crowd counts as less behind. That is even for any weights, and it finds the rotation when nothing else fits (three
-hosts, n = 3). What is left, most often at the seam where the ring closes, is mended by swapping pairs of owners.
+hosts, n = 3). The order is varied from round to round: in a plain rotation each member has the same neighbours
+everywhere, so when it leaves, all its tokens must go to the few members that are not among them, and in uneven zones
+the same members are always skipped. What is left, most often at the seam where the ring closes, is mended by swapping pairs of owners.
 
 Correctness never rests on this: the walk over the preference list skips repeated hosts whatever the layout is.
 
@@ -26,6 +28,8 @@ ZONE_CROWDING = 1
 HOST_PENALTY_TOKENS = 4.0
 """A member must be this many tokens behind its quota before it is dealt one that crowds a host."""
 ZONE_PENALTY_TOKENS = 1.0
+VARIATION_TOKENS = 1.0
+"""How far chance moves a member in the order of dealing (see the module's text)."""
 SWAPS_TRIED_MAX = 8_000
 """Bounds the time of the mending to a fraction of a second, also when hosts are so uneven that crowding must remain."""
 SWAP_DISTANCE_MAX = 256
@@ -52,7 +56,7 @@ class Layout:
             hosts, zones = self._neighbours(place)
             best, best_lag = UNOWNED, 0.0
             for number, count in dealt.items():
-                lag = pace[number] * (turn + 1) - count
+                lag = pace[number] * (turn + 1) - count + VARIATION_TOKENS * _varied(turn, number)
                 if self._host[number] in hosts:
                     lag -= HOST_PENALTY_TOKENS * hosts.count(self._host[number])
                 if self._zone[number] in zones:
@@ -112,3 +116,10 @@ class Layout:
             return True
         owners[a], owners[b] = owners[b], owners[a]
         return False
+
+
+def _varied(turn: int, number: int) -> float:
+    """A number in [0, 1) that looks random and is the same on every machine."""
+    mixed = (turn * 0x9E3779B1 ^ number * 0x85EBCA77) & 0xFFFFFFFF
+    mixed = (mixed ^ mixed >> 15) * 0x2C1B3C6D & 0xFFFFFFFF
+    return (mixed ^ mixed >> 13) / 0x1_0000_0000
