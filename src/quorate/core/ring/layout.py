@@ -9,7 +9,8 @@ Tokens are dealt in ring order: each goes to the member that is most behind its 
 crowd counts as less behind. That is even for any weights, and it finds the rotation when nothing else fits (three
 hosts, n = 3). The order is varied from round to round: in a plain rotation each member has the same neighbours
 everywhere, so when it leaves, all its tokens must go to the few members that are not among them, and in uneven zones
-the same members are always skipped. What is left, most often at the seam where the ring closes, is mended by swapping pairs of owners.
+the same members are always skipped. What is left, most often at the seam where the ring closes, is mended by swapping
+pairs of owners.
 
 Correctness never rests on this: the walk over the preference list skips repeated hosts whatever the layout is.
 
