@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rocksdict import Rdict
+from rocksdict import Rdict, WriteBatch
 
 from quorate.adapters.storage.marker import MARKER_NAME, read_marker
 from quorate.adapters.storage.rocksdb import RocksDbEngine
@@ -99,6 +99,26 @@ def test_a_disk_that_is_full_at_the_start_leaves_the_marker_alone(
     again = opened(path, loop)
     assert again.report == OpenReport(fresh=False, clean=True, may_have_lost_writes=False)
     assert again.get(Space.DATA, b"k") == b"v"
+    again.close()
+
+
+def test_a_failed_write_is_final_even_if_the_disk_recovers(tmp_path: Path, loop: asyncio.AbstractEventLoop) -> None:
+    """RocksDB resumes by itself when there is space again; the node must not, before someone has looked."""
+    engine = opened(tmp_path / "n1", loop)
+
+    def fail(_batch: WriteBatch) -> None:
+        engine._commit = engine._database.write
+        raise OSError("IO error: No space left on device: While appending to file: 000004.log")
+
+    engine._commit = fail
+    for _ in range(2):
+        with pytest.raises(StorageError, match="ENOSPC"):
+            engine.write([(Space.DATA, b"k", b"v")])
+    assert sync(engine, loop) is not None
+    assert engine.get(Space.DATA, b"k") is None
+    engine.close()
+    again = opened(tmp_path / "n1", loop)
+    assert again.report == OpenReport(fresh=True, clean=True, may_have_lost_writes=True)
     again.close()
 
 

@@ -38,7 +38,7 @@ class UnreliableEngine(MemoryEngine):
     def __init__(self, scheduler: Scheduler, *, sync_delay_ms: float = 0.0) -> None:
         super().__init__(scheduler, sync_delay_ms=sync_delay_ms)
         self._undo: list[list[WriteOperation]] = []
-        """For each unsynced batch, oldest first, what restores the state before it."""
+        """For each unsynced batch, oldest first, the values that its keys had before it."""
         self._batches = 0
         """Batches in the store, synced ones included."""
         self._dead = False
@@ -65,7 +65,7 @@ class UnreliableEngine(MemoryEngine):
         if lose_unsynced:
             lost = len(self._undo) - (rng.below(len(self._undo) + 1) if rng is not None else 0)
         for _ in range(lost):
-            for space, key, value in reversed(self._undo.pop()):
+            for space, key, value in self._undo.pop():
                 self._set(space, key, value)
         self._batches -= lost
         if lose_unsynced:
