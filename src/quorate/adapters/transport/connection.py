@@ -15,10 +15,10 @@ Silence is counted in *our own* ticks, not in time: a tick renews itself only wh
 sockets between two ticks, so a node that was itself stopped for a minute counts one tick, reads what lies in its
 buffers, and blames nobody. Each side pings when it has sent nothing, so no ping needs an answer.
 
-Rejected: `asyncio.BufferedProtocol` (measured on uvloop: it saves about 60 µs a MiB where the socket never runs dry, and
-costs a second call into Python for each read of the usual few KiB; and what was cut from a buffer that is used again
-must not outlive the turn), and delivering messages from a queue (another bound, another wait: not reading *is* the
-backpressure).
+Rejected: `asyncio.BufferedProtocol` (measured on uvloop: it saves about 60 µs a MiB where the socket never runs dry,
+and costs a second call into Python for each read of the usual few KiB; and what was cut from a buffer that is used
+again must not outlive the turn), and delivering messages from a queue (another bound, another wait: not reading *is*
+the backpressure).
 """
 
 from __future__ import annotations

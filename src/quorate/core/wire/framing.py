@@ -101,6 +101,7 @@ class FrameReader:
             self._held = bytearray(memoryview(data)[at:])
         elif at:
             self._held = data[at:]
+        self._needed_bytes = HEADER_BYTES
         if self._held:
             self._check_length(self._held)
 
