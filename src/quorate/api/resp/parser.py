@@ -1,7 +1,7 @@
 """The request parser: bytes from a client in, commands out; no IO, no clock.
 
-A command is an array of bulk strings (`*2\\r\\n$3\\r\\nGET\\r\\n$1\\r\\nk\\r\\n`) or, for people at a terminal, a line of
-words. Nothing that a client *declares* makes this parser take memory: it checks each declared size against its bounds
+A command is an array of bulk strings (`*2\\r\\n$3\\r\\nGET\\r\\n$1\\r\\nk\\r\\n`) or, for people at a terminal, a line
+of words. Nothing a client *declares* makes this parser take memory: it checks each declared size against its bounds
 and then holds only bytes that have arrived (hard case 35).
 
 Invariants:
@@ -24,7 +24,11 @@ _HEADER_BYTES_MAX = 16
 _BULK_BYTES_MIN = len(b"$0\r\n\r\n")
 _ARRAY = ord("*")
 _BULK = ord("$")
+_CR, _LF = b"\r\n"
 _HEADER_NOT_READ = -1
+_COUNTS = {b"*%d" % count: count for count in range(1, 17)}
+_SMALL_SIZES = {b"$%d" % size: size for size in range(128)}
+"""The usual headers, looked up instead of read."""
 
 
 class ProtocolError(CallerError):
@@ -93,82 +97,94 @@ class RequestParser:
         Raises `ProtocolError`.
         """
         data = self._data
-        find = data.find
-        while not self._missing:
-            at = self._at
-            if at == len(data):
-                return None
-            if data[at] != _ARRAY:
-                command = self._next_inline()
-                if command or command is None:
-                    return command
-                continue
-            stop = find(b"\r\n", at, at + _HEADER_BYTES_MAX)
-            if stop < 0:
-                self._wait_for_header("multibulk")
-                return None
+        while (at := self._at) < len(data):
+            if self._missing:
+                return self._next_arguments()
+            stop = data.find(b"\r\n", at, at + _HEADER_BYTES_MAX)
+            count = _COUNTS.get(data[at:stop])
+            if stop < 0 or count is None:
+                if data[at] != _ARRAY:
+                    line = self._next_inline()
+                    if line or line is None:
+                        return line
+                    continue
+                if stop < 0:
+                    self._wait_for_header("multibulk")
+                    return None
+                count = self._count(data[at + 1 : stop])
             self._at = stop + 2
-            self._begin(data[at + 1 : stop])
-        return self._next_arguments(data)
+            if count:
+                self._missing = count
+                return self._next_arguments()
+        return None
 
-    def _next_arguments(self, data: bytes) -> list[bytes] | None:
+    def _next_arguments(self) -> list[bytes] | None:
         """Read the arguments of a command that has begun."""
-        at = self._at
+        data, at = self._data, self._at
         available = len(data)
         find = data.find
         arguments = self._arguments
-        size = self._bulk_bytes
+        size, total = self._bulk_bytes, self._command_bytes
+        bytes_max = self.bytes_max
         for missing in range(self._missing, 0, -1):
             if size < 0:
                 stop = find(b"\r\n", at, at + _HEADER_BYTES_MAX)
                 if stop < 0:
-                    self._at, self._missing = at, missing
+                    self._keep(at, missing, _HEADER_NOT_READ, total)
                     self._wait_for_header("bulk")
                     return None
-                size = self._bulk_size(data[at:stop])
+                size = _SMALL_SIZES.get(data[at:stop], _HEADER_NOT_READ)
+                if size < 0:
+                    size = self._size(data[at:stop])
                 at = stop + 2
+                total += size
+                if total > bytes_max:
+                    raise ProtocolError(
+                        f"Protocol error: invalid bulk length: a command has at most {bytes_max} bytes here"
+                    )
             end = at + size
             if end + 2 > available:
-                self._at, self._missing, self._bulk_bytes = at, missing, size
+                self._keep(at, missing, size, total)
                 self._wait(size + 2)
                 return None
-            if data[end : end + 2] != b"\r\n":
+            if data[end] != _CR or data[end + 1] != _LF:
                 raise ProtocolError("Protocol error: an argument is longer than it says")
             arguments.append(data[at:end])
             at = end + 2
             size = _HEADER_NOT_READ
         self._at = at
         self._missing = 0
-        self._bulk_bytes = size
+        self._bulk_bytes = _HEADER_NOT_READ
+        self._command_bytes = 0
         self._arguments = []
         return arguments
 
-    def _begin(self, digits: bytes) -> None:
-        """Begin a command of as many arguments as `digits` say; none and less are skipped, as Redis does."""
+    def _keep(self, at: int, missing: int, bulk_bytes: int, command_bytes: int) -> None:
+        """Remember how far the current command has been read."""
+        self._at = at
+        self._missing = missing
+        self._bulk_bytes = bulk_bytes
+        self._command_bytes = command_bytes
+
+    def _count(self, digits: bytes) -> int:
+        """How many arguments `digits` announce; 0 for none and less, which is no command, as in Redis."""
         if not digits.isdigit():
             if digits[:1] == b"-" and digits[1:].isdigit():
-                return
+                return 0
             raise ProtocolError("Protocol error: invalid multibulk length")
         count = int(digits)
         if count > self.arguments_max or count * _BULK_BYTES_MIN > self.bytes_max:
             raise ProtocolError(f"Protocol error: invalid multibulk length: {count} arguments are too many")
-        self._missing = count
-        self._command_bytes = 0
+        return count
 
-    def _bulk_size(self, header: bytes) -> int:
-        """The size that the header of a bulk string declares, checked against what the command may have in all."""
+    def _size(self, header: bytes) -> int:
+        """The size that the header of a bulk string declares."""
         digits = header[1:]
         if not header or header[0] != _BULK:
             raise ProtocolError(f"Protocol error: expected '$', got {header[:1].decode('latin-1')!a}")
         if not digits.isdigit():
             raise ProtocolError("Protocol error: invalid bulk length")
-        size = int(digits)
-        self._command_bytes += size
-        if self._command_bytes > self.bytes_max:
-            raise ProtocolError(
-                f"Protocol error: invalid bulk length: a command has at most {self.bytes_max} bytes here"
-            )
-        return size
+        return int(digits)
 
     def _next_inline(self) -> list[bytes] | None:
         """A command typed as a line of words; an empty list for an empty line."""

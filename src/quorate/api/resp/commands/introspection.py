@@ -25,7 +25,7 @@ _PATTERNS_MAX = 64
 
 def command(connection: RespConnection, arguments: list[bytes]) -> None:
     """COMMAND [INFO | DOCS [name …] | COUNT | LIST | GETKEYS command …]"""
-    table = {entry.name: entry for entry in connection.commands.values()}
+    table = {entry.name: entry for name, entry in connection.commands.items() if name.lower() == entry.name.encode()}
     subcommand = arguments[1].upper() if len(arguments) > 1 else b""
     named = [name.decode("latin-1").lower() for name in arguments[2:]]
     answer: Any

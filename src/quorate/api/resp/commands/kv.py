@@ -133,9 +133,10 @@ def check_value(connection: RespConnection, value: bytes) -> None:
 def _content_type(text: bytes) -> str:
     if len(text) > CONTENT_TYPE_BYTES_MAX:
         raise CallerError(f"TYPE has at most {CONTENT_TYPE_BYTES_MAX} bytes; this one has {len(text)}")
-    if not all(0x20 <= byte < 0x7F for byte in text):
+    content_type = text.decode("latin-1")
+    if not (content_type.isascii() and content_type.isprintable()):
         raise CallerError("TYPE must be printable ASCII, such as application/json")
-    return text.decode("ascii")
+    return content_type
 
 
 def _operation(text: bytes) -> int:

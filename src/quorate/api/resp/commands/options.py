@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 
 from quorate.core.errors import CallerError
@@ -36,22 +37,21 @@ def integer_option(name: str, least: int, most: int) -> Convert:
 def parse_options(arguments: list[bytes], start: int, known: Mapping[bytes, Convert]) -> dict[bytes, Any]:
     """The options in `arguments[start:]`, by their names in upper case; raises `CallerError`."""
     options: dict[bytes, Any] = {}
-    at = start
-    while at < len(arguments):
-        name = arguments[at].upper()
+    rest = iter(arguments)
+    for argument in islice(rest, start, None):
+        name = argument.upper()
         convert = known.get(name)
         if convert is None:
-            raise CallerError(_unknown(arguments[at], known))
+            raise CallerError(_unknown(argument, known))
         if name in options:
             raise CallerError(f"option {name.decode()} is given twice")
-        at += 1
         if convert is flag:
             options[name] = True
             continue
-        if at == len(arguments):
+        value = next(rest, None)
+        if value is None:
             raise CallerError(f"option {name.decode()} needs a value")
-        options[name] = convert(arguments[at])
-        at += 1
+        options[name] = convert(value)
     return options
 
 
