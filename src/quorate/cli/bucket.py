@@ -28,11 +28,10 @@ def list_command(node: str, password: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(document, indent=1))
         return
-    rows = document.get("buckets", document)
-    if not rows:
+    if not document:
         click.echo("no bucket's properties were set; all have the cluster's defaults")
-    for name in sorted(rows):
-        click.echo(f"{name}  {_line(rows[name])}")
+    for name in sorted(document):
+        click.echo(f"{name}  {_line(document[name])}")
 
 
 @bucket_command.command("show", epilog="\b\nExample:\n  quorate bucket show carts")
@@ -61,8 +60,7 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(document, indent=1))
     else:
-        properties = document.get("properties", document)
-        click.echo("\n".join(f"{name}={value}" for name, value in properties.items()))
+        click.echo("\n".join(f"{name}={value}" for name, value in document.items() if name != "bucket"))
 
 
 def _line(properties: dict[str, Any]) -> str:

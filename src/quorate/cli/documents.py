@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import base64
-import json
 from datetime import UTC, datetime
 from typing import Any
 
 JSON_TYPE = "application/json"
 
 
-def value_fields(value: bytes, content_type: str) -> dict[str, Any]:
+def value_fields(value: bytes, content_type: str, as_base64: bool = False) -> dict[str, Any]:
     """`content_type` with either `value` (text) or `value_base64`, as the HTTP interface writes siblings."""
     fields: dict[str, Any] = {"content_type": content_type or "application/octet-stream"}
-    text = _text(value)
+    text = None if as_base64 else _text(value)
     if text is None:
         fields["value_base64"] = base64.b64encode(value).decode()
     else:
         fields["value"] = text
     return fields
-
-
-def exported_fields(value: bytes, content_type: str) -> dict[str, Any]:
-    """As `value_fields`, but a JSON value stands in the line as itself if that loses nothing."""
-    if content_type == JSON_TYPE:
-        try:
-            parsed = json.loads(value)
-            if json.dumps(parsed, ensure_ascii=False, allow_nan=False):
-                return {"content_type": content_type, "value": parsed}
-        except (ValueError, RecursionError):
-            pass
-    return value_fields(value, content_type)
 
 
 def key_fields(key: bytes) -> dict[str, str]:

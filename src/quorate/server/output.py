@@ -69,7 +69,7 @@ class LogHandler(logging.Handler):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self._node = name
+        self._prefix = f"{name}  " if name else ""
         self._lines = LineWriter(STDERR)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -78,14 +78,14 @@ class LogHandler(logging.Handler):
             text = record.getMessage().replace("\n", " ")
             if record.exc_info:
                 text += "\n" + (self.formatter or logging.Formatter()).formatException(record.exc_info)
-            line = f"{moment}.{int(record.msecs):03d}Z {record.levelname.lower():7} {self._node}  {text}"
+            line = f"{moment}.{int(record.msecs):03d}Z {record.levelname.lower():7} {self._prefix}{text}"
             self._lines.write(line.encode(errors="backslashreplace"))
         except Exception:  # A log call must never be the end of a request.
             self.handleError(record)
 
 
 def set_up_logging(name: str) -> None:
-    """Send everything from INFO up to stderr, with the node's name."""
+    """Send everything from INFO up to stderr, with the node's name unless that is empty."""
     logging.raiseExceptions = False
     logging.basicConfig(level=logging.INFO, handlers=[LogHandler(name)], force=True)
     sys.stderr.flush()

@@ -61,21 +61,20 @@ def run_node(configuration: NodeConfiguration, attached: bool = False) -> int:
     if not configuration.data:
         raise StartupError("a node needs a data directory; say --data DIR")
     directory = DataDirectory.open(Path(configuration.data))
-    listeners: list[socket.socket] = []
     try:
         standing = settle(configuration, directory)
-        set_up_logging(standing.identity.name)
+        # Who starts attached nodes tells their lines apart.
+        set_up_logging("" if attached else standing.identity.name)
         for warning in standing.warnings:
             log.warning("%s", warning)
-        for what in ("client", "peer"):
-            listeners.append(bind(standing.listen[what], what))
-        establish(standing, directory)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            process = NodeProcess(configuration, standing, directory, attached)
-            return runner.run(process.run(*listeners))
+        # The transport binds the peer port itself; here it is only asked whether it can. Keeping it would leave peers
+        # that connect too early in a queue that nobody answers.
+        bind(standing.listen["peer"], "peer").close()
+        with bind(standing.listen["client"], "client") as clients:
+            establish(standing, directory)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                return runner.run(NodeProcess(configuration, standing, directory, attached).run(clients))
     finally:
-        for listener in listeners:
-            listener.close()
         directory.close()
 
 
@@ -117,7 +116,7 @@ class NodeProcess:
         self._events = EventWriter(standing.identity.name)
         self._stopping: asyncio.Event
 
-    async def run(self, clients: socket.socket, peers: socket.socket) -> int:
+    async def run(self, clients: socket.socket) -> int:
         """Serve until told to stop; returns the exit code."""
         self._stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -126,7 +125,7 @@ class NodeProcess:
         raise_file_limit()
         engine = self._open_engine(loop)
         try:
-            await self._serve(loop, engine, clients, peers)
+            await self._serve(loop, engine, clients)
         finally:
             try:
                 engine.close()
@@ -137,9 +136,7 @@ class NodeProcess:
         self._events.emit("stopped")
         return 0
 
-    async def _serve(
-        self, loop: asyncio.AbstractEventLoop, engine: Engine, clients: socket.socket, peers: socket.socket
-    ) -> None:
+    async def _serve(self, loop: asyncio.AbstractEventLoop, engine: Engine, clients: socket.socket) -> None:
         standing, configuration = self._standing, self._configuration
         clock, scheduler, rng = SystemClock(), LoopScheduler(loop), SystemRng()
         transport = self._make_transport(clock, scheduler, rng)
@@ -171,7 +168,6 @@ class NodeProcess:
             standing.cluster.password or None,
             value_bytes_max=configuration.value_bytes_max,
         )
-        peers.close()  # It kept the port until the transport wants it.
         transport.set_members(node.ring().members)
         await transport.start()
         client_server = await loop.create_server(resp.connect, sock=clients, backlog=BACKLOG)
