@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from quorate.api.resp import replies
 from quorate.api.resp.commands.command import Command
@@ -58,13 +58,13 @@ class RespConnection(asyncio.Protocol):
     # From the loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # No isinstance check: uvloop's transports are no subclass of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self.address = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else ""
         if self.server.admit(self):
             return
-        transport.write(replies.error("ERR", "max number of clients reached"))
+        self._transport.write(replies.error("ERR", "max number of clients reached"))
         self._close_now()
 
     def connection_lost(self, exc: Exception | None) -> None:
