@@ -1,0 +1,57 @@
+# Needs Python 3.11 or later and make; everything else is installed into .venv, at the versions that pyproject.toml pins.
+#   make run      a cluster of three nodes on this machine (Ctrl-C stops it)
+#   make test     the tests                         make check   format, lint, types, import law, tests
+#   make bench    load on a running cluster         make clean   remove what was built; data stays
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# Workers of the test run. The integration tests start whole clusters, so more workers than cores only disturb them.
+JOBS   ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 4 ] && echo 4 || echo "$$n")
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check static format bench clean
+
+help:
+	@sed -n '2,4s/^# *//p' Makefile
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null || { \
+	  echo "make: '$(PYTHON)' is not installed. Install Python 3.11 or later, or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: Quorate needs Python 3.11 or later, and '$(PYTHON)' is $$("$(PYTHON)" -V 2>&1). Name a newer one: make PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -m venv $(VENV) || { \
+	  rm -rf $(VENV); echo "make: '$(PYTHON)' cannot make a virtual environment (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+run: $(STAMP)
+	exec $(BIN)/quorate up $(ARGS)
+
+# All tests of one file run in one worker, so that what a file shares (a cluster) is started once.
+test: $(STAMP)
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(ARGS)
+
+static: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/unit/test_import_law.py tests/unit/test_style.py
+
+check: static test
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Needs a running cluster: `make run` in another terminal.
+bench: $(STAMP)
+	$(BIN)/quorate bench $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
