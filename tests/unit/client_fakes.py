@@ -65,7 +65,7 @@ class _Session(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.reader.feed(data)
-        while (arguments := self.reader.gets()) is not False:
+        while not self.transport.is_closing() and (arguments := self.reader.gets()) is not False:
             reply = self.node.answer(self, arguments)
             if reply is CLOSE:
                 self.transport.abort()
@@ -159,7 +159,8 @@ class FakeCluster:
 
     def ring_of(self, nodes: list[FakeNode], version: int = 1, cluster_id: str = CLUSTER_ID) -> Ring:
         members = [
-            Member(n.number, f"{n.number:032x}", f"n{n.number}", f"h{n.number}", "z", 1, "", n.address, "") for n in nodes
+            Member(n.number, f"{n.number:032x}", f"n{n.number}", f"h{n.number}", "z", 1, "", n.address, "")
+            for n in nodes
         ]
         owners = [members[partition % len(members)].number for partition in range(self.partitions)]
         return Ring(cluster_id, version, members, owners)

@@ -120,13 +120,18 @@ class Bucket:
         return got_of_reply(await self._calls.execute(command, self._name, timeout_ms), codec or self._codec)
 
     async def delete(
-        self, key: Key, context: Context | None = None, w: int | None = None, timeout_ms: float | None = None
+        self,
+        key: Key,
+        context: Context | None = None,
+        w: int | None = None,
+        timeout_ms: float | None = None,
+        strict: bool = False,
     ) -> str:
         """Delete what `context` has seen; gives the context that covers the deletion.
 
-        Without a context the deletion stands beside the values that exist, and they stay.
+        Without a context it deletes what the node that coordinates it holds. `w` and `strict` as for `put`.
         """
-        command = commands.delete_command(self._name, key, next(self._operation_ids), context, w)
+        command = commands.delete_command(self._name, key, next(self._operation_ids), context, w, strict)
         reply: bytes = await self._calls.execute(command, self._name, timeout_ms)
         return reply.decode("ascii", "replace")
 

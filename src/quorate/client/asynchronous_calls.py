@@ -108,6 +108,8 @@ class AsyncCalls:
             self._attention.set()
             if pause_ms:
                 await asyncio.sleep(pause_ms / 1000)
+            if self._closed:
+                raise operation.abandoned("the client was closed")
             now = now_ms()
             node, attempt_ms = operation.attempt(now)
             reply = await self._send(node, command, attempt_ms, started_ms + total_ms - now)
@@ -115,24 +117,27 @@ class AsyncCalls:
         return reply
 
     async def _send(self, node: StreamNode, command: Command, attempt_ms: float, remaining_ms: float) -> Reply:
-        """One attempt, with all that may have to come before it: waiting for room, and connecting."""
-        if self._closed:
-            return AttemptFailure(FailureKind.NOT_SENT, "the client was closed")
-        if self._traffic.in_flight >= CALLS_IN_FLIGHT_MAX:
-            failure = await self._traffic.room(remaining_ms)
-            if failure is not None:
-                return failure
-        connection = node.least_busy()
-        if connection is None and not node.connections:
-            failure = await self._connected(node, attempt_ms)
-            connection = node.least_busy()
-            if failure is not None:
-                self._traffic.admit()
-                return failure
-        if connection is None:
-            self._traffic.admit()
-            return AttemptFailure(FailureKind.OVERLOADED, "the node does not take in what it was sent", 10)
-        return await connection.send(command.payload(attempt_ms), attempt_ms, now_ms())
+        """One attempt, with all that may have to come before it: connecting, and waiting for room."""
+        deadline_ms = now_ms() + remaining_ms
+        may_connect = True
+        while not self._closed:
+            now = now_ms()
+            if not node.connections:
+                if not may_connect:
+                    return AttemptFailure(FailureKind.NOT_SENT, "the connection was lost at once")
+                may_connect = False
+                failure = await self._connected(node, min(attempt_ms, deadline_ms - now))
+                if failure is not None:
+                    self._traffic.admit()
+                    return failure
+            elif self._traffic.in_flight < CALLS_IN_FLIGHT_MAX and (connection := node.least_busy()) is not None:
+                attempt_ms = max(1.0, min(attempt_ms, deadline_ms - now))
+                return await connection.send(command.payload(attempt_ms), attempt_ms, now)
+            else:
+                failure = await self._traffic.room(deadline_ms - now)
+                if failure is not None:
+                    return failure
+        return AttemptFailure(FailureKind.NOT_SENT, "the client was closed")
 
     def _grow(self, node: StreamNode, now: float) -> None:
         """Begin to open one more connection to `node`; not more often than once a second, if it cannot be had."""

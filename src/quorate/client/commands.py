@@ -35,6 +35,7 @@ UPDATE_ATTEMPTS_MAX = 100
 
 _PUT = b"*%d\r\n$6\r\nKV.PUT\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nOP\r\n$19\r\n%d\r\n%b"
 _DELETE = b"*%d\r\n$6\r\nKV.DEL\r\n$%d\r\n%b\r\n$2\r\nOP\r\n$19\r\n%d\r\n%b"
+_STRICT = b"$6\r\nSTRICT\r\n"
 _GET = b"*%d\r\n$6\r\nKV.GET\r\n$%d\r\n%b\r\n%b"
 
 OPERATION_ID_MIN = 10**18
@@ -107,16 +108,19 @@ def put_command(
         options += option(b"TTL", _seconds(ttl))
         count += 2
     if strict:
-        options += b"$6\r\nSTRICT\r\n"
+        options += _STRICT
         count += 1
     head = _PUT % (count, len(name), name, len(data), data, operation, options)
     return Command("KV.PUT", head, bytes, Safety.REPLAYABLE, slot_of_name(name), True)
 
 
-def delete_command(bucket: bytes, key: Key, operation: int, context: Context | None, w: int | None) -> Command:
+def delete_command(
+    bucket: bytes, key: Key, operation: int, context: Context | None, w: int | None, strict: bool
+) -> Command:
     name = name_of(bucket, key)
-    count = 6 + 2 * ((context is not None) + (w is not None))
-    head = _DELETE % (count, len(name), name, operation, _write_options(context, w))
+    count = 6 + 2 * ((context is not None) + (w is not None)) + strict
+    options = _write_options(context, w) + (_STRICT if strict else b"")
+    head = _DELETE % (count, len(name), name, operation, options)
     return Command("KV.DEL", head, bytes, Safety.REPLAYABLE, slot_of_name(name), True)
 
 
@@ -175,11 +179,11 @@ def ring_command(known_version: int | None) -> Command:
 
 
 def ping_command() -> Command:
-    return Command("PING", encode(b"PING"), str, Safety.READ)
+    return Command("PING", encode(b"PING"), bytes, Safety.READ)
 
 
 def authentication_command(password: str) -> Command:
-    return Command("AUTH", encode(b"AUTH", password.encode()), str, Safety.READ)
+    return Command("AUTH", encode(b"AUTH", password.encode()), bytes, Safety.READ)
 
 
 def object_of_reply(command: Command, reply: bytes) -> dict[str, Any]:

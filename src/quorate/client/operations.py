@@ -129,6 +129,11 @@ class Operation(Generic[NodeT]):
             raise self._ending(failure)
         return pause_ms
 
+    def abandoned(self, reason: str) -> QuorateError:
+        """The error to raise if there is to be no other attempt because of something the policy does not know."""
+        self._trail.append(reason)
+        return self._ending(AttemptFailure(FailureKind.NOT_SENT, reason))
+
     def _pause_ms(self, failure: AttemptFailure) -> float:
         """How long to wait before the next attempt: not at all while there is another node to ask."""
         if failure.kind is FailureKind.OVERLOADED:

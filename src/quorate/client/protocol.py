@@ -17,7 +17,7 @@ import hiredis
 import msgspec
 
 Reply = Any
-"""bytes, str, int, list, None, `hiredis.ReplyError`, or an `AttemptFailure` made by the client itself."""
+"""bytes, int, list, None, `hiredis.ReplyError`, or an `AttemptFailure` made by the client itself."""
 
 NO_SLOT: Final = -1
 """The slot of commands that any node answers equally well."""

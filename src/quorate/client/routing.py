@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final, Generic, TypeVar
 
 from quorate.client.commands import split_address
-from quorate.client.protocol import NO_SLOT, NODE_IN_DOUBT, AttemptFailure, Command
+from quorate.client.protocol import NO_SLOT, NODE_IN_DOUBT, AttemptFailure, Command, FailureKind
 from quorate.core.buckets import default_properties
 from quorate.core.errors import CallerError
 from quorate.core.limits import ATTEMPT_TIMEOUT_MIN_MS, RECONNECT_DELAY_MAX_MS, RECONNECT_DELAY_MIN_MS, SLOTS
@@ -226,7 +226,8 @@ class Router(Generic[NodeT]):
             if not node.in_doubt:
                 node.doubt(now_ms)
             self.ring_wanted = True
-        node.observe(max(attempt_ms, node.latency_ms))
+        if failure.kind not in (FailureKind.NOT_SENT, FailureKind.LOST):
+            node.observe(max(attempt_ms, node.latency_ms))
 
     def due_probes(self, now_ms: float) -> list[NodeT]:
         """Nodes in doubt that should be probed now; each is then not due again before its next backoff."""

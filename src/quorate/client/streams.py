@@ -28,6 +28,8 @@ from quorate.client.routing import Node
 from quorate.core.limits import (
     CALLS_IN_FLIGHT_MAX,
     CALLS_WAITING_MAX,
+    CLIENT_OUTPUT_BYTES_HIGH,
+    CLIENT_OUTPUT_BYTES_LOW,
     CONNECTION_SILENCE_MS,
     REPLY_BYTES_MAX,
 )
@@ -67,7 +69,7 @@ class Traffic:
             timer.cancel()
         if admitted:
             return None
-        return AttemptFailure(FailureKind.NOT_SENT, f"{CALLS_IN_FLIGHT_MAX} calls were in flight all the time")
+        return AttemptFailure(FailureKind.NOT_SENT, "the client had no room for another call all the time")
 
     def admit(self) -> None:
         """Let those in that wait, as far as there is room. Who was let in and sends nothing calls this again."""
@@ -142,6 +144,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(CLIENT_OUTPUT_BYTES_HIGH, CLIENT_OUTPUT_BYTES_LOW)
         self._traffic.connections[self] = None
 
     def send(self, payload: bytes, attempt_ms: float, now: float) -> asyncio.Future[Reply]:
@@ -210,6 +213,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.blocked = False
+        self._traffic.admit()
 
     def connection_lost(self, exception: Exception | None) -> None:
         self._fail(FailureKind.LOST, f"the connection was lost ({exception or 'closed by the node'})")

@@ -10,7 +10,6 @@ import contextlib
 import weakref
 from collections.abc import Sequence
 from threading import Event, Thread
-from time import sleep
 
 from quorate.client import commands
 from quorate.client.housekeeping import Timetable, learn_ring
@@ -62,9 +61,9 @@ class SyncCalls:
         self._budget.calls += 1
         now = now_ms()
         operation = Operation(self._router, self._budget, command, bucket, total_ms, now)
+        if self._closed.is_set():
+            raise CallerError("the client is closed; connect again")
         while True:
-            if self._closed.is_set():
-                raise CallerError("the client is closed; connect again")
             node, attempt_ms = operation.attempt(now)
             reply = node.exchange(command, attempt_ms, self._password)
             if command.accepts(reply):
@@ -74,7 +73,9 @@ class SyncCalls:
             pause_ms = operation.failed(node, reply, attempt_ms, now_ms())
             self._attention.set()
             if pause_ms:
-                sleep(pause_ms / 1000)
+                self._closed.wait(pause_ms / 1000)
+            if self._closed.is_set():
+                raise operation.abandoned("the client was closed")
             now = now_ms()
 
     def keep_house(self) -> float:

@@ -1,0 +1,269 @@
+"""What only the asynchronous client has: many requests on one connection, one sweep, room for so many in flight."""
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+import quorate.aio
+from quorate.client import streams
+from quorate.client.protocol import AttemptFailure, FailureKind
+from quorate.client.streams import Connection, StreamNode, Traffic
+from quorate.core.errors import CallerError, OutcomeUnknown, QuorateError, Unavailable
+from quorate.core.limits import CALLS_IN_FLIGHT_MAX, CONNECTION_SILENCE_MS
+from tests.unit.client_fakes import HANG, FakeCluster
+
+
+class FakeTransport(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self.aborted = False
+
+    def write(self, data: Any) -> None:
+        self.writes.append(bytes(data))
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def connection_of(traffic: Traffic) -> tuple[Connection, FakeTransport]:
+    node = StreamNode("127.0.0.1:1")
+    connection, transport = Connection(node, traffic), FakeTransport()
+    connection.connection_made(transport)
+    node.connections.append(connection)
+    return connection, transport
+
+
+async def turn() -> None:
+    """Let everything run that is due in this turn of the loop."""
+    await asyncio.sleep(0)
+
+
+def test_one_turn_is_one_write_and_replies_find_their_requests_however_they_are_cut() -> None:
+    async def main() -> None:
+        traffic = Traffic()
+        connection, transport = connection_of(traffic)
+        futures = [connection.send(b"<%d>" % n, 1_000.0, streams.now_ms()) for n in range(5)]
+        await turn()
+        assert transport.writes == [b"<0><1><2><3><4>"]
+        assert traffic.in_flight == connection.node.in_flight == 5
+        for byte in b"".join(b":%d\r\n" % n for n in range(5)):
+            connection.data_received(bytes([byte]))
+        assert [future.result() for future in futures] == [0, 1, 2, 3, 4]
+        assert traffic.in_flight == connection.node.in_flight == 0
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_request_keeps_its_place() -> None:
+    async def main() -> None:
+        traffic = Traffic()
+        connection, _ = connection_of(traffic)
+        first, second = (connection.send(b"x", 1_000.0, streams.now_ms()) for _ in range(2))
+        first.cancel()
+        connection.data_received(b":1\r\n:2\r\n")
+        assert second.result() == 2
+        assert traffic.in_flight == 0
+
+    asyncio.run(main())
+
+
+def test_time_limits_are_kept_and_a_late_reply_is_not_the_next_ones() -> None:
+    async def main() -> None:
+        connection, transport = connection_of(Traffic())
+        late = connection.send(b"x", 50.0, 1_000.0)
+        patient = connection.send(b"y", 500.0, 1_000.0)
+        connection.expire(1_049.0)
+        assert not late.done()
+        connection.expire(1_050.0)
+        assert late.result().kind is FailureKind.TIMED_OUT
+        assert not patient.done()
+        connection.data_received(b":1\r\n:2\r\n")
+        assert patient.result() == 2
+        assert not transport.aborted
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_stays_silent_is_closed() -> None:
+    async def main() -> None:
+        traffic = Traffic()
+        connection, transport = connection_of(traffic)
+        connection.send(b"x", 50.0, 0.0)
+        other = connection.send(b"y", 60_000.0, 0.0)
+        await turn()
+        connection.expire(51.0 + CONNECTION_SILENCE_MS)
+        assert transport.aborted
+        assert other.result().kind is FailureKind.LOST
+        assert connection.node.connections == [] and traffic.connections == {}
+        assert traffic.in_flight == connection.node.in_flight == 0
+
+    asyncio.run(main())
+
+
+def test_what_had_not_left_when_the_connection_went_was_not_sent() -> None:
+    async def main() -> None:
+        connection, transport = connection_of(Traffic())
+        left = connection.send(b"x", 1_000.0, streams.now_ms())
+        await turn()
+        stayed = connection.send(b"y", 1_000.0, streams.now_ms())
+        connection.connection_lost(None)
+        await turn()
+        assert left.result().kind is FailureKind.LOST
+        assert stayed.result().kind is FailureKind.NOT_SENT
+        assert transport.writes == [b"x"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("garbage", [b"?\r\n", b":1\r\n:2\r\n:3\r\n", b"$-7\r\n", b"*1\r\n?\r\n"])
+def test_garbage_closes_the_connection_and_fails_what_waits(garbage: bytes) -> None:
+    async def main() -> None:
+        traffic = Traffic()
+        connection, transport = connection_of(traffic)
+        futures = [connection.send(b"x", 1_000.0, streams.now_ms()) for _ in range(2)]
+        await turn()
+        connection.data_received(garbage)
+        assert transport.aborted
+        assert all(future.done() for future in futures)
+        assert traffic.in_flight == connection.node.in_flight == 0
+
+    asyncio.run(main())
+
+
+def test_a_reply_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        connection, transport = connection_of(Traffic())
+        future = connection.send(b"x", 1_000.0, streams.now_ms())
+        await turn()
+        connection.data_received(b"$9999\r\n")
+        while not transport.aborted:
+            connection.data_received(b"x" * 100)
+        assert future.result().kind is FailureKind.MALFORMED
+
+    monkeypatch.setattr(streams, "REPLY_BYTES_MAX", 1_000)
+    asyncio.run(main())
+
+
+def test_a_blocked_connection_takes_no_more() -> None:
+    async def main() -> None:
+        connection, _ = connection_of(Traffic())
+        connection.pause_writing()
+        assert connection.node.least_busy() is None
+        connection.resume_writing()
+        assert connection.node.least_busy() is connection
+
+    asyncio.run(main())
+
+
+def test_waiting_for_room_ends_with_room_or_with_the_time() -> None:
+    async def main() -> None:
+        traffic = Traffic()
+        traffic.in_flight = CALLS_IN_FLIGHT_MAX
+        first, cancelled, third = (asyncio.create_task(traffic.room(5_000.0)) for _ in range(3))
+        too_late = await traffic.room(1.0)
+        assert isinstance(too_late, AttemptFailure) and too_late.kind is FailureKind.NOT_SENT
+        traffic.in_flight -= 1
+        traffic.admit()
+        assert await first is None
+        assert not third.done()
+        traffic.admit()
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        assert await third is None, "a cancelled call passes its turn on"
+
+    asyncio.run(main())
+
+
+def test_more_calls_than_may_be_in_flight_are_all_served() -> None:
+    async def main(cluster: FakeCluster) -> None:
+        async with quorate.aio.connect(cluster.seeds, timeout_ms=20_000) as db:
+            bucket = db.bucket("b")
+            await asyncio.gather(*(bucket.put(f"k{n}", n) for n in range(3 * CALLS_IN_FLIGHT_MAX)))
+            found = await asyncio.gather(*(bucket.get(f"k{n}") for n in range(3 * CALLS_IN_FLIGHT_MAX)))
+            assert [each.value for each in found] == list(range(3 * CALLS_IN_FLIGHT_MAX))
+
+    with FakeCluster(3) as cluster:
+        asyncio.run(main(cluster))
+
+
+def test_busy_nodes_get_a_second_connection_and_no_third() -> None:
+    async def main(cluster: FakeCluster) -> None:
+        async with quorate.aio.connect(cluster.seeds, timeout_ms=10_000) as db:
+            bucket = db.bucket("b")
+            for _ in range(5):
+                await asyncio.gather(*(bucket.put(f"k{n}", n) for n in range(200)))
+        assert cluster.nodes[0].connections_made == 2
+
+    with FakeCluster(1) as cluster:
+        asyncio.run(main(cluster))
+
+
+def test_a_cancelled_call_leaves_the_next_ones_reply_alone() -> None:
+    async def main(cluster: FakeCluster) -> None:
+        (node,) = cluster.nodes
+        cluster.values = {b"b:first": (b"1", "", 0), b"b:second": (b"2", "", 0)}
+        arrived, gate = threading.Event(), threading.Event()
+
+        def script(arguments: list[bytes]) -> None:
+            if arguments[0] == b"KV.GET":
+                arrived.set()
+                assert gate.wait(10)
+
+        node.script = script
+        async with quorate.aio.connect(cluster.seeds, timeout_ms=10_000) as db:
+            first = asyncio.create_task(db.bucket("b").get("first"))
+            await asyncio.to_thread(arrived.wait, 10)
+            second = asyncio.create_task(db.bucket("b").get("second"))
+            await turn()
+            first.cancel()
+            gate.set()
+            assert (await second).value == b"2"
+            with pytest.raises(asyncio.CancelledError):
+                await first
+
+    with FakeCluster(1) as cluster:
+        asyncio.run(main(cluster))
+
+
+def test_closing_ends_calls_under_way_truthfully() -> None:
+    async def main(cluster: FakeCluster) -> None:
+        arrived = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def script(arguments: list[bytes]) -> object:
+            if arguments[0] not in (b"KV.PUT", b"KV.GET"):
+                return None
+            loop.call_soon_threadsafe(arrived.set)
+            return HANG
+
+        cluster.nodes[0].script = script
+        db = await quorate.aio.connect(cluster.seeds, timeout_ms=5_000)
+        calls = [asyncio.create_task(db.bucket("b").put("k", b"")), asyncio.create_task(db.bucket("b").get("k"))]
+        await arrived.wait()
+        await db.close()
+        put, get = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(put, OutcomeUnknown)
+        assert isinstance(get, Unavailable)
+        with pytest.raises(CallerError):
+            await db.bucket("b").get("k")
+
+    with FakeCluster(1) as cluster:
+        asyncio.run(main(cluster))
+
+
+def test_connecting_fails_without_leaving_anything_open() -> None:
+    async def main(cluster: FakeCluster) -> None:
+        cluster.nodes[0].script = lambda arguments: HANG
+        with pytest.raises(QuorateError):
+            await quorate.aio.connect(cluster.seeds, timeout_ms=60)
+        assert len(asyncio.all_tasks()) == 1
+
+    with FakeCluster(1) as cluster:
+        asyncio.run(main(cluster))
