@@ -11,7 +11,7 @@ from collections.abc import Callable
 from quorate.core.buckets import BucketProperties
 from quorate.core.keyspace import canonical_name, slot_of_name, storage_key
 from quorate.core.ports import Space
-from quorate.core.record import Clock
+from quorate.core.record import Clock, Dot
 from quorate.core.ring.create import create_ring
 from quorate.core.ring.preference import PreferenceLists
 from quorate.core.ring.ring import Member, Ring
@@ -163,6 +163,13 @@ class Cluster:
     def stored(self, number: int, stored_key: bytes) -> bytes | None:
         """The envelope on this member's disk."""
         return self.machines[number].disk.values[Space.DATA].get(stored_key)
+
+    def copies(self, stored_key: bytes, dot: Dot) -> int:
+        """How many replicas hold the event `dot` as durably as the durability mode promises."""
+        synced = self.defaults.durability == "fsync"
+        disks = [self.machines[number].disk for number in self.replicas(stored_key)]
+        held = [disk.synced_value(stored_key) if synced else disk.values[Space.DATA].get(stored_key) for disk in disks]
+        return sum(covers(_clock(stored_key, stored), dot) for stored in held)
 
     def can_lose(self, victim: int, wiped: bool, others_may_lose_unsynced: bool) -> bool:
         """Would every acknowledged event still be on another disk if `victim` lost its disk, or its unsynced data?

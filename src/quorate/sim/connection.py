@@ -1,12 +1,10 @@
-"""A connection between two processes, and the codec that its frames pass through."""
+"""A connection between two processes: two sides that open and close each for itself."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from quorate.core.messages import Message
+from quorate.core.wire.age import FrameAge
 
 if TYPE_CHECKING:
     from quorate.sim.network import SimTransport
@@ -15,29 +13,17 @@ OPENING: Final = 0
 OPEN: Final = 1
 CLOSED: Final = 2
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[Message])
-
-
-def encode_frame(messages: list[Message]) -> bytes:
-    return _encoder.encode(messages)
-
-
-def decode_frame(frame: bytes) -> list[Message]:
-    """The messages of a frame, with every type checked, as production does on arrival."""
-    return _decoder.decode(frame)
-
 
 class Connection:
-    """Each side opens and closes for itself; `state` and `transports` are by member number."""
+    """`state`, `transports` and the age of frames are by member number."""
 
-    __slots__ = ("_least_difference_ms", "state", "transports")
+    __slots__ = ("_ages", "state", "transports")
 
     def __init__(self, transports: dict[int, SimTransport]) -> None:
         assert len(transports) == 2
         self.transports = transports
         self.state = dict.fromkeys(transports, OPENING)
-        self._least_difference_ms: dict[int, float] = {}
+        self._ages = {number: FrameAge() for number in transports}
 
     def stands_between(self, first: SimTransport, second: SimTransport) -> bool:
         """Both sides are up (or coming up), and between these very lives of the two members."""
@@ -45,8 +31,5 @@ class Connection:
         return first in ends and second in ends and CLOSED not in self.state.values()
 
     def age_ms(self, receiver: int, sent_ms: float, received_ms: float) -> float:
-        """How much longer than the quickest frame so far this one took: the rule of the `Transport` port."""
-        difference_ms = received_ms - sent_ms
-        least_ms = min(self._least_difference_ms.get(receiver, difference_ms), difference_ms)
-        self._least_difference_ms[receiver] = least_ms
-        return difference_ms - least_ms
+        """The age of a frame, by the rule of production; times by the sender's and the receiver's monotonic clock."""
+        return self._ages[receiver].of(sent_ms, received_ms)

@@ -81,6 +81,14 @@ class Disk:
                     before.setdefault(key, value)
         return before
 
+    def synced_value(self, key: bytes) -> bytes | None:
+        """What this data key would hold if all unsynced batches were lost."""
+        for batch in self._undo:
+            for space, touched, value in batch:
+                if touched == key and space == Space.DATA:
+                    return value
+        return self.values[Space.DATA].get(key)
+
     def apply(self, batch: Sequence[WriteOperation]) -> None:
         undo: list[WriteOperation] = []
         for space, key, value in batch:

@@ -21,6 +21,7 @@ from quorate.sim.trace import KIND_FAULT, Trace
 KINDS = (
     "kill",
     "power",
+    "crash loop",
     "restart",
     "wipe",
     "partition",
@@ -58,6 +59,7 @@ class Faults:
         self._inject: dict[str, Callable[[SeededRng], str]] = {
             "kill": self._kill,
             "power": self._power,
+            "crash loop": self._crash_loop,
             "restart": self._restart,
             "wipe": self._wipe,
             "partition": self._partition,
@@ -135,6 +137,25 @@ class Faults:
         self._cluster.kill(victim)
         self._back(victim, rng)
         return f"n{victim}"
+
+    def _crash_loop(self, rng: SeededRng) -> str:
+        """Killed again and again soon after each start: young processes meet what their former lives have left."""
+        victim = self._victim(rng)
+        if not victim:
+            return ""
+        times = 2 + rng.below(4)
+
+        def again(left: int) -> None:
+            machine = self._cluster.machines[victim]
+            if machine.up and left:
+                self._cluster.kill(victim)
+                self._later(rng.uniform(20.0, 200.0), lambda: again(left))
+            elif not machine.up:
+                self._cluster.start(victim)
+                self._later(rng.uniform(50.0, 1_500.0), lambda: again(left - 1))
+
+        again(times)
+        return f"n{victim}, {times} times"
 
     def _restart(self, rng: SeededRng) -> str:
         victim = self._victim(rng)
@@ -269,8 +290,17 @@ class Faults:
         return f"n{number} by {by_ms} ms"
 
     def _slow_disk(self, rng: SeededRng) -> str:
-        number = rng.choice(list(self._cluster.machines))
-        disk = self._cluster.machines[number].disk
-        disk.sync_mean_ms = rng.choice((20.0, 200.0, 2_000.0))
-        self._later(rng.uniform(500.0, 8_000.0), disk.recover)
-        return f"n{number}, a sync takes {disk.sync_mean_ms} ms"
+        """One disk, or all of them, as on shared storage."""
+        numbers = list(self._cluster.machines)
+        slow = numbers if rng.chance(0.4) else [rng.choice(numbers)]
+        mean_ms = rng.choice((20.0, 200.0, 2_000.0))
+        disks = [self._cluster.machines[number].disk for number in slow]
+        for disk in disks:
+            disk.sync_mean_ms = mean_ms
+
+        def recover() -> None:
+            for disk in disks:
+                disk.recover()
+
+        self._later(rng.uniform(500.0, 8_000.0), recover)
+        return f"{slow}, a sync takes {mean_ms} ms"

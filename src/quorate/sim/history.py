@@ -71,7 +71,7 @@ class History(msgspec.Struct):
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """One thing that must not be. `check` names the checker: D, Z, C, R, F, dot, reply, exception, heal."""
+    """One thing that must not be. `check` names the checker: D, Z, C, R, F, W, dot, record, reply, exception, heal."""
 
     check: str
     message: str

@@ -27,8 +27,9 @@ from quorate.core.limits import (
 from quorate.core.messages import Message
 from quorate.core.ports import PeerHandler
 from quorate.core.ring.ring import Member
+from quorate.core.wire.codec import decode_messages, encode_messages
 from quorate.sim.clocks import MachineClock
-from quorate.sim.connection import CLOSED, OPEN, Connection, decode_frame, encode_frame
+from quorate.sim.connection import CLOSED, OPEN, Connection
 from quorate.sim.link import Link
 from quorate.sim.loop import Process, VirtualLoop
 from quorate.sim.random_streams import SeededRng, Streams
@@ -78,7 +79,7 @@ class SimTransport:
         for member, messages in outbox.items():
             connection = self.connections.get(member)
             if connection is not None:
-                self._network.transmit(connection, self._member, member, encode_frame(messages))
+                self._network.transmit(connection, self._member, member, encode_messages(messages))
 
 
 class Network:
@@ -112,7 +113,7 @@ class Network:
 
     def wants_peers(self, member: int) -> None:
         for peer in self._transports[member].peers:
-            self._dial_later(_pair(member, peer))
+            self._dial_later(_pair(member, peer), RECONNECT_DELAY_MIN_MS)
 
     def process_died(self, member: int, silently: bool) -> None:
         """The process of `member` is gone: its peers are reset, or (silently: no power) must find out themselves."""
@@ -202,16 +203,16 @@ class Network:
         )
         handler = receiver.handler
         assert handler is not None, "a transport is attached before it connects"
-        for message in decode_frame(frame):
+        for message in decode_messages(frame):
             handler.on_message(source, message, age_ms)
 
     # Connections.
 
-    def _dial_later(self, pair: Pair) -> None:
+    def _dial_later(self, pair: Pair, within_ms: float = RECONNECT_DELAY_MAX_MS) -> None:
         if self._dialling[pair]:
             return
         self._dialling[pair] = True
-        delay_ms = self._dial_rngs[pair].uniform(RECONNECT_DELAY_MIN_MS, RECONNECT_DELAY_MAX_MS)
+        delay_ms = within_ms * self._dial_rngs[pair].random()
         self._loop.after_ms(delay_ms, lambda: self._dial(pair))
 
     def _dial(self, pair: Pair) -> None:
@@ -299,7 +300,7 @@ def _pair(first: int, second: int) -> Pair:
 
 def _describe(frame: bytes) -> str:
     """A frame's messages for the transcript: type, id and what tells most."""
-    return "  ".join(describe_message(message) for message in decode_frame(frame))
+    return "  ".join(describe_message(message) for message in decode_messages(frame))
 
 
 def describe_message(message: Message) -> str:

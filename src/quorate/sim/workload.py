@@ -7,7 +7,8 @@ unique, so that a value names its write.
 
 A client believes its node: an answer counts at the moment at which the node gives it. A process that dies with the
 request is an unknown outcome; one that is not there refuses the connection, and nothing was done. A node that neither
-dies nor pauses and does not answer within the request's own time limit breaks its contract (check "reply").
+dies nor pauses and does not answer within the request's own time limit breaks its contract (check "reply"). And at
+the moment of an acknowledgement, W replicas must hold the write, as durably as the bucket says (check "W").
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from quorate.core.record import Context
+from quorate.core.record import Clock, Context
 from quorate.core.store import Failure, GetRequest, GetResult, PutRequest, PutResult
 from quorate.sim.cluster import Cluster
 from quorate.sim.history import Ack, History, ReadEntry, Violation, WriteEntry
@@ -28,6 +29,8 @@ BUCKET_SIBLINGS: Final = b"carts"
 BUCKET_LAST_WRITE_WINS: Final = b"profiles"
 BUCKETS: Final = (BUCKET_SIBLINGS, BUCKET_LAST_WRITE_WINS)
 
+PACES: Final = (0.2, 0.5, 1.0, 1.0)
+"""Some seeds have hurried clients, so that requests meet within one turn and within one sync."""
 ATTEMPTS_MAX = 4
 CONTEXTS_REMEMBERED = 4
 PATIENCE_MS = 500
@@ -64,7 +67,10 @@ class Workload:
         self.counts: dict[str, int] = {}
         self.issuing = False
         self.keys = [b"key%d" % number for number in range(keys)]
-        self._clients = [Client(number, self, streams.stream("client", number)) for number in range(1, clients + 1)]
+        pace = streams.stream("workload").choice(PACES)
+        self._clients = [
+            Client(number, self, streams.stream("client", number), pace) for number in range(1, clients + 1)
+        ]
         self._pending: dict[int, dict[int, tuple[Client, Attempt]]] = {number: {} for number in cluster.machines}
         self._attempts = 0
         cluster.on_death = self._on_death
@@ -115,6 +121,18 @@ class Workload:
         patience_ms = request.timeout_ms + PATIENCE_MS
         attempt.patience = loop.after_ms(patience_ms, lambda: self._given_up(client, node, attempt))
 
+    def acknowledged(self, entry: WriteEntry, clock: Clock, invoked_us: int) -> None:
+        """A node said that W replicas have it. Do they, at this moment (check W)?"""
+        observer = self.cluster.observer
+        observer.acknowledged(entry, clock)
+        dots = observer.acked_dots(entry, clock)
+        losses = self.history.losses_us
+        if dots and not (losses and losses[-1] >= invoked_us):
+            copies = max(self.cluster.copies(entry.storage_key, dot) for dot in dots)
+            if copies < entry.w:
+                message = f"write #{entry.number} of {entry.storage_key!r} is acknowledged with w={entry.w} and has"
+                self.violations.append(Violation("W", f"{message} {copies} durable copies of its dots {dots}"))
+
     def _answered(self, client: Client, node: int, attempt: Attempt, result: GetResult | PutResult | Failure) -> None:
         if attempt.done:
             if self._pending[node].get(attempt.number) is None and attempt.patience is None:
@@ -158,15 +176,15 @@ class Workload:
 class Client:
     """One client: a loop of thinking and asking, with a memory for contexts."""
 
-    def __init__(self, number: int, workload: Workload, rng: SeededRng) -> None:
+    def __init__(self, number: int, workload: Workload, rng: SeededRng, pace: float) -> None:
         self.number = number
         self.rng = rng
         self._workload = workload
         self._contexts: dict[bytes, list[Context]] = {}
         self._written = 0
         self._attempts = 0
-        self._think_min_ms = 20.0
-        self._think_mean_ms = rng.uniform(60.0, 180.0)
+        self._think_min_ms = 20.0 * pace
+        self._think_mean_ms = rng.uniform(60.0, 180.0) * pace
 
     def think(self) -> None:
         delay_ms = self._think_min_ms + self.rng.exponential(self._think_mean_ms)
@@ -253,7 +271,7 @@ class Client:
         if isinstance(result, PutResult):
             self._workload.count("put ok")
             entry.acks.append(Ack(invoked_us, now_us, result.context.clock))
-            self._workload.cluster.observer.acknowledged(entry, result.context.clock)
+            self._workload.acknowledged(entry, result.context.clock, invoked_us)
             if result.siblings == 1 and self.rng.chance(0.5):
                 self._remember(entry.storage_key, result.context)
         elif unknown:
