@@ -128,6 +128,7 @@ def test_a_client_that_left_is_not_answered() -> None:
     session.store.mode = "held"
     session.receive(command("GET", "a") + command("GET", "b"))
     session.connection.connection_lost(None)
+    assert not session.connection.pending, "what waits for it is let go"
     session.store.release()
     session.store.release()
     session.scheduler.run()
@@ -291,6 +292,12 @@ def test_failures_say_what_became_of_the_request() -> None:
         "OVERLOADED retry-after-ms=250 too much in flight",
         "UNKNOWN the write may be done  +OK (no answer from n3)",
     ]
+
+
+def test_an_error_reply_is_bounded() -> None:
+    session = Session()
+    session.store.fail_next = [Failure("unavailable", "x" * 100_000)]
+    assert len(session.raw("GET", "k")) <= limits.ERROR_REPLY_BYTES_MAX + 3
 
 
 def test_closing_the_server_lets_replies_leave() -> None:

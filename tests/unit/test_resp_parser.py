@@ -76,7 +76,14 @@ def test_sizes_are_checked_against_the_whole_command() -> None:
 
 
 def test_the_bound_counts_again_for_each_command() -> None:
-    assert len(parse(command("a" * 60) * 5, bytes_max=100)) == 5
+    data = command("a" * 60) * 5
+    assert len(parse(data, bytes_max=100)) == 5
+    parser = RequestParser(bytes_max=100)
+    found = 0
+    for at in range(len(data)):
+        parser.feed(data[at : at + 1])
+        found += parser.next() is not None
+    assert found == 5
 
 
 def test_arguments_are_bounded_by_number_and_by_what_they_could_hold() -> None:

@@ -218,6 +218,25 @@ def _fail_second() -> Any:
     return answer
 
 
+def test_after_a_failure_no_further_keys_are_asked_for() -> None:
+    session = Session()
+    session.store.fail_next = [FAILURE]
+    session.error("MSET", *[part for i in range(10) for part in (f"k{i}", i)])
+    assert len(session.store.requests) == 1
+
+
+def test_a_key_named_twice_is_deleted_once() -> None:
+    session = Session()
+    session.call("SET", "k", "v")
+    session.store.mode = "held"
+    session.transport.written.clear()
+    session.receive(command("DEL", "k", "k"))
+    while session.store.held:
+        session.store.release()
+    session.scheduler.run()
+    assert session.replies() == [1]
+
+
 def test_a_read_of_several_keys_that_fails_in_part_fails() -> None:
     session = Session()
     session.store.fail_next = [FAILURE]
