@@ -80,8 +80,14 @@ def test_members_in_doubt_come_last_and_seeds_after_them() -> None:
 def test_a_seed_of_another_cluster_is_not_followed() -> None:
     router: Router[Node] = Router(Node)
     router.install(ring_of([1]))
+    stranger = ring_of([8], version=99, cluster_id="d" * 32)
+    steps = learn_ring(router, ["10.0.0.8:7401"], [])
+    next(steps)
+    node, command = steps.send(REFUSED)
+    assert node.address == "10.0.0.8:7401"
+    assert command.head == b"*1\r\n$7\r\nKV.RING\r\n", "it has to show its ring, not only to say that it is no newer"
     with pytest.raises(Unavailable, match="belongs to cluster"):
-        learn(router, ["10.0.0.8:7401"], {"10.0.0.8:7401": ring_of([8], version=99, cluster_id="d" * 32)})
+        steps.send(msgspec.json.encode(stranger))
     assert list(router.nodes) == ["10.0.0.1:7401"]
 
 

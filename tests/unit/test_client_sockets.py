@@ -45,6 +45,16 @@ def test_a_late_reply_is_never_taken_for_the_next_ones() -> None:
         assert db.bucket("b").get("second").value == b"2"
 
 
+def test_a_connection_with_a_reply_outstanding_is_not_used_again() -> None:
+    with FakeCluster(1) as cluster:
+        cluster.nodes[0].script = lambda arguments: HANG if b"b:first" in arguments else None
+        node = SocketNode(cluster.nodes[0].address)
+        assert node.exchange(get_command(b"b", "first", None), 30.0, None).kind is FailureKind.TIMED_OUT
+        assert node.exchange(ping_command(), 2_000.0, None) == b"PONG"
+        assert cluster.nodes[0].connections_made == 2
+        node.close()
+
+
 def test_the_sockets_of_a_node_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sockets, "SOCKETS_PER_NODE_MAX", 1)
     with FakeCluster(1) as cluster:

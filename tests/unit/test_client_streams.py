@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 import quorate.aio
-from quorate.client import streams
+from quorate.client import asynchronous_calls, streams
+from quorate.client.asynchronous_calls import AsyncCalls
+from quorate.client.commands import ping_command
 from quorate.client.protocol import AttemptFailure, FailureKind
 from quorate.client.streams import Connection, StreamNode, Traffic
 from quorate.core.errors import CallerError, OutcomeUnknown, QuorateError, Unavailable
@@ -191,6 +193,43 @@ def test_more_calls_than_may_be_in_flight_are_all_served() -> None:
 
     with FakeCluster(3) as cluster:
         asyncio.run(main(cluster))
+
+
+def test_no_more_calls_are_in_flight_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    send = Connection.send
+
+    def counting(self: Connection, payload: bytes, attempt_ms: float, now: float) -> Any:
+        future = send(self, payload, attempt_ms, now)
+        seen.append(self._traffic.in_flight)
+        return future
+
+    async def main(cluster: FakeCluster) -> None:
+        async with quorate.aio.connect(cluster.seeds, timeout_ms=20_000) as db:
+            await asyncio.gather(*(db.bucket("b").put(f"k{n}", n) for n in range(200)))
+
+    monkeypatch.setattr(Connection, "send", counting)
+    for module in (streams, asynchronous_calls):
+        monkeypatch.setattr(module, "CALLS_IN_FLIGHT_MAX", 20)
+    with FakeCluster(1) as cluster:
+        asyncio.run(main(cluster))
+    assert max(seen) == 20
+
+
+def test_a_call_that_cannot_use_its_room_passes_it_on() -> None:
+    async def main() -> None:
+        calls = AsyncCalls([], None, 1_000.0)
+        connection, _ = connection_of(calls._traffic)
+        node = connection.node
+        calls._traffic.in_flight = CALLS_IN_FLIGHT_MAX
+        sends = [asyncio.create_task(calls._send(node, ping_command(), 200.0, 60_000.0)) for _ in range(3)]
+        await turn()
+        node.connections.clear()
+        calls._traffic.in_flight -= 1
+        calls._traffic.admit()
+        assert [failure.kind for failure in await asyncio.gather(*sends)] == [FailureKind.NOT_SENT] * 3
+
+    asyncio.run(main())
 
 
 def test_busy_nodes_get_a_second_connection_and_no_third() -> None:

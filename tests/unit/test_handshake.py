@@ -219,7 +219,7 @@ def test_a_hello_of_a_later_version_may_have_more_fields() -> None:
 # Somebody in between.
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(0, 3), st.data())
 def test_any_change_in_flight_keeps_both_from_finishing(step: int, data: st.DataObject) -> None:
     """Whichever frame is altered, the side that would have finished on it, or on what follows, does not."""

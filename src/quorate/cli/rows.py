@@ -101,7 +101,8 @@ class JsonRows:
     def __init__(self, file: BinaryIO, key_field: str) -> None:
         self._file = file
         self._key_field = key_field
-        self._decode = msgspec.json.Decoder().decode
+        # Values are checked for their form only, so no number is too large and nothing is built of them.
+        self._decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
     def rows(self, offset: int, line: int) -> Iterator[Row | Rejected]:
         lines = _Lines(self._file, offset, line)
@@ -119,13 +120,18 @@ class JsonRows:
                 yield Row(lines.line, lines.offset, lines.line, key, text)
 
     def _object(self, text: bytes) -> dict[str, Any]:
+        """The object on a line, of which only the key's field is decoded; raises `CallerError`."""
         try:
-            document = self._decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            text.decode("utf-8")
+            fields = self._decode(text)
+            named = fields.get(self._key_field)
+            return {} if named is None else {self._key_field: msgspec.json.decode(named)}
+        except UnicodeDecodeError:
+            raise CallerError("not UTF-8 text") from None
+        except msgspec.ValidationError as error:
+            raise CallerError(f"not a JSON object: {error}") from None
+        except (msgspec.DecodeError, RecursionError) as error:
             raise CallerError(f"not valid JSON: {error}") from None
-        if not isinstance(document, dict):
-            raise CallerError(f"not a JSON object but a {type(document).__name__}")
-        return document
 
 
 class CsvRows:
