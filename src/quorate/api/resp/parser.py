@@ -27,7 +27,7 @@ _BULK = ord("$")
 _CR, _LF = b"\r\n"
 _HEADER_NOT_READ = -1
 _COUNTS = {b"*%d" % count: count for count in range(1, 17)}
-_SMALL_SIZES = {b"$%d" % size: size for size in range(128)}
+_SMALL_SIZES = {b"$%d" % size: size for size in range(1025)}
 """The usual headers, looked up instead of read."""
 
 
