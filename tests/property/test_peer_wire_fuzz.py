@@ -163,7 +163,7 @@ def mutations(valid: bytes) -> st.SearchStrategy[bytes]:
 # Framing alone, handshake alone.
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(chunks, st.sampled_from([16, HANDSHAKE_FRAME_BYTES_MAX, FRAME_BYTES_MAX]))
 def test_the_reader_yields_frames_or_blames_the_peer(pieces: list[bytes], limit_bytes: int) -> None:
     reader, fed = FrameReader(limit_bytes), 0
@@ -177,7 +177,7 @@ def test_the_reader_yields_frames_or_blames_the_peer(pieces: list[bytes], limit_
         pass
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.one_of(st.binary(max_size=300), mutations(dialing_peer().start() or b"")), st.sampled_from(Role))
 def test_a_handshake_ends_in_an_answer_or_a_refusal(body: bytes, role: Role) -> None:
     expected = 2 if role is Role.DIALER else None
@@ -193,7 +193,7 @@ def test_a_handshake_ends_in_an_answer_or_a_refusal(body: bytes, role: Role) -> 
 # The whole connection.
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(chunks, st.sampled_from(Role))
 def test_random_bytes_from_a_stranger(pieces: list[bytes], role: Role) -> None:
     endpoint = Endpoint(role)
@@ -206,7 +206,7 @@ def test_random_bytes_from_a_stranger(pieces: list[bytes], role: Role) -> None:
     assert endpoint.connection.ended, "a stranger is not kept for ever"
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(mutations(frame(dialing_peer().start() or b"")), st.binary(max_size=100))
 def test_a_mutated_hello_from_a_stranger(hello: bytes, rest: bytes) -> None:
     endpoint = Endpoint()
@@ -216,7 +216,7 @@ def test_a_mutated_hello_from_a_stranger(hello: bytes, rest: bytes) -> None:
     assert endpoint.owner.ready == 0 and endpoint.handler.events == []
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.one_of(chunks.map(b"".join), mutations(frame(encode_messages(MESSAGES)))), st.integers(1, 300))
 def test_mutated_messages_from_a_known_peer(data: bytes, cut: int) -> None:
     endpoint = authenticated()
@@ -230,6 +230,7 @@ def test_mutated_messages_from_a_known_peer(data: bytes, cut: int) -> None:
         assert endpoint.connection.send(WriteReply(1, 0)), "the connection still works"
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(MESSAGES), max_size=8), st.integers(1, 50))
 def test_valid_messages_arrive_however_they_are_cut(batch: list[Message], cut: int) -> None:
     endpoint, data = authenticated(), frame(encode_messages(batch)) * 2
