@@ -35,6 +35,7 @@ UPDATE_ATTEMPTS_MAX = 100
 
 _PUT = b"*%d\r\n$6\r\nKV.PUT\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nOP\r\n$19\r\n%d\r\n%b"
 _DELETE = b"*%d\r\n$6\r\nKV.DEL\r\n$%d\r\n%b\r\n$2\r\nOP\r\n$19\r\n%d\r\n%b"
+_EMPTY_TIMEOUT = option(b"TIMEOUT", b"")
 _STRICT = b"$6\r\nSTRICT\r\n"
 _GET = b"*%d\r\n$6\r\nKV.GET\r\n$%d\r\n%b\r\n%b"
 
@@ -131,7 +132,8 @@ def keys_command(bucket: bytes, prefix: Key, limit: int, cursor: str) -> Command
         arguments += [b"PREFIX", start]
     if cursor:
         arguments += [b"CURSOR", cursor.encode()]
-    return Command("KV.KEYS", encode(*arguments), list, Safety.READ)
+    head = encode(*arguments, b"TIMEOUT", b"")[: -len(_EMPTY_TIMEOUT)]
+    return Command("KV.KEYS", head, list, Safety.READ, timed=True)
 
 
 def page_size(limit: int | None) -> int:
