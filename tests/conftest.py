@@ -224,7 +224,7 @@ def free_base_port() -> int:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        plan = plan_on_free_ports(Path(folder) / "x", nodes=3, partitions=1)
+        plan = plan_on_free_ports(Path(folder) / "x", nodes=3, partitions=16)
         return int(plan.cluster.ring.members[0].client_address.rpartition(":")[2]) - 1
 
 
