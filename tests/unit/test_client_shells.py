@@ -5,8 +5,7 @@ import asyncio
 import inspect
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any
 
@@ -19,45 +18,9 @@ from quorate.core.errors import CallerError, OutcomeUnknown, Overloaded, PeerErr
 from quorate.core.keyspace import slot_of_name
 from quorate.core.ring.preference import PreferenceLists
 from tests.unit.client_fakes import CLOSE, HANG, FakeCluster, FakeNode, array, bulk, got, options
+from tests.unit.client_flavours import connected
 
 Scenario = Callable[[Any, FakeCluster], Awaitable[None]]
-
-
-class OnThread:
-    """A synchronous object whose calls are made on a thread and awaited."""
-
-    def __init__(self, target: Any) -> None:
-        self.target = target
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self.target, name)
-        if name == "bucket":
-            return lambda *arguments, **named: OnThread(method(*arguments, **named))
-        if name == "keys":
-            return lambda *arguments, **named: each(method(*arguments, **named))
-
-        async def call(*arguments: Any, **named: Any) -> Any:
-            return await asyncio.to_thread(method, *arguments, **named)
-
-        return call
-
-
-async def each(items: Any) -> AsyncIterator[Any]:
-    for item in await asyncio.to_thread(list, items):
-        yield item
-
-
-@asynccontextmanager
-async def connected(flavour: str, seeds: str, **named: Any) -> AsyncIterator[Any]:
-    if flavour == "async":
-        async with quorate.aio.connect(seeds, **named) as client:
-            yield client
-        return
-    client = await asyncio.to_thread(lambda: quorate.connect(seeds, **named))
-    try:
-        yield OnThread(client)
-    finally:
-        client.close()
 
 
 @pytest.fixture(params=["sync", "async"])
