@@ -35,6 +35,8 @@ class BucketProperties(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds until a value expires, unless the put says otherwise; 0: never."""
     durability: Durability = "os"
     """`os`: survives a killed process before the ack; `fsync`: on disk before the ack."""
+    strict: bool = False
+    """Only the N replicas count: no fallback stands in for one that cannot be reached."""
 
     def changed(self, changes: Mapping[str, str]) -> BucketProperties:
         """These properties with `changes` (name → text, as a person typed them); raises `CallerError`."""

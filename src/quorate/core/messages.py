@@ -167,8 +167,45 @@ class StatusReply(_Message, frozen=True, tag=13):
     report: bytes
 
 
+class HintedWrite(_Message, frozen=True, tag=14):
+    """Keep `body` for `home`, which cannot be reached, and hand it over when it can (SOSP 2007, §4.6)."""
+
+    id: int
+    remaining_ms: int
+    ring_version: int
+    home: int
+    key: bytes
+    body: bytes
+    flags: int
+
+
+class HintedRead(_Message, frozen=True, tag=15):
+    """Ask a fallback for what it holds of `key` for any home. Answered by a `ReadReply`."""
+
+    id: int
+    remaining_ms: int
+    ring_version: int
+    homes: list[int]
+    key: bytes
+    full: bool
+
+
+class Probe(_Message, frozen=True, tag=16):
+    """Are you well? Sent to peers that have fallen silent."""
+
+    id: int
+
+
+class ProbeReply(_Message, frozen=True, tag=17):
+    id: int
+
+
 Message = (
     Write
+    | HintedWrite
+    | HintedRead
+    | Probe
+    | ProbeReply
     | WriteReply
     | Read
     | ReadReply

@@ -30,6 +30,7 @@ class CommitQueue:
     __slots__ = (
         "_engine",
         "_engine_get",
+        "_hints",
         "_on_failure",
         "_queued",
         "_scheduled",
@@ -47,6 +48,7 @@ class CommitQueue:
         self._scheduler = scheduler
         self._on_failure = on_failure
         self._queued: dict[bytes, bytes] = {}
+        self._hints: dict[bytes, bytes | None] = {}
         self._waiters: list[Waiter] = []
         self._synced_waiters: list[Waiter] = []
         self._sync_waiters: list[Waiter] = []
@@ -66,6 +68,17 @@ class CommitQueue:
         self._queued[key] = stored
         self.wait(synced, callback, argument)
 
+    def get_hint(self, key: bytes) -> bytes | None:
+        """The stored bytes of a hint, this turn's changes included. Raises `StorageError`."""
+        return self._hints[key] if key in self._hints else self._engine_get(Space.HINTS, key)
+
+    def put_hint(
+        self, key: bytes, stored: bytes | None, synced: bool, callback: Callable[[Any, bool], None], argument: Any
+    ) -> None:
+        """Queue a hint, or with None its removal, in the same batch as everything else of this turn."""
+        self._hints[key] = stored
+        self.wait(synced, callback, argument)
+
     def wait(self, synced: bool, callback: Callable[[Any, bool], None], argument: Any) -> None:
         """Be told when everything queued so far is durable: for a write that turned out to be there already."""
         (self._synced_waiters if synced else self._waiters).append((callback, argument))
@@ -82,9 +95,12 @@ class CommitQueue:
         self._scheduled = False
         waiters, self._waiters = self._waiters, []
         synced_waiters, self._synced_waiters = self._synced_waiters, []
-        if self._queued:
+        if self._queued or self._hints:
             data = Space.DATA
             batch: list[WriteOperation] = [(data, key, stored) for key, stored in self._queued.items()]
+            if self._hints:
+                batch += [(Space.HINTS, key, stored) for key, stored in self._hints.items()]
+                self._hints = {}
             try:
                 if self.failed:
                     raise StorageError("the node is fenced after a failure of its disk")

@@ -5,41 +5,63 @@ A plain bundle made once by `Node`, so that an operation holds one reference and
 
 from __future__ import annotations
 
+from quorate.core.admission.background import BackgroundAdmission
+from quorate.core.admission.budget import TokenBudget
+from quorate.core.admission.concurrency import ConcurrencyLimit
+from quorate.core.admission.read_latency import LatencyQuantile
 from quorate.core.causality.hybrid_logical_clock import HybridLogicalClock
+from quorate.core.membership.failure_detector import FailureDetector
 from quorate.core.ports import Clock, Engine, Rng, Scheduler, Transport
 from quorate.core.store import Failure
 from quorate.node.cluster_view import ClusterView
 from quorate.node.commit_queue import CommitQueue
+from quorate.node.epochs import Epochs
+from quorate.node.hints import HintStore
 from quorate.node.options import NodeOptions
 from quorate.node.records import RecordStore
 from quorate.node.requests import RequestTable
+
+HEDGE_FRACTION = 0.05
+RETRY_FRACTION = 0.05
+"""Extra requests of both kinds together stay below a tenth of the real ones."""
 
 
 class NodeContext:
     """The shared parts of a node. Only `Node` makes one."""
 
     __slots__ = (
+        "background",
         "clock",
         "commits",
+        "concurrency",
         "counters",
+        "detector",
         "engine",
+        "epochs",
         "fenced_because",
+        "hedges",
+        "hints",
         "hybrid_clock",
         "in_flight_bytes",
         "options",
+        "read_latency",
         "records",
         "requests",
+        "retries",
         "rng",
         "scheduler",
         "self_number",
-        "suspects",
         "transport",
         "view",
     )
 
+    background: BackgroundAdmission
     clock: Clock
+    concurrency: ConcurrencyLimit
     commits: CommitQueue
     engine: Engine
+    epochs: Epochs
+    hints: HintStore
     hybrid_clock: HybridLogicalClock
     options: NodeOptions
     records: RecordStore
@@ -54,11 +76,18 @@ class NodeContext:
         self.counters: dict[str, int] = {}
         self.fenced_because = ""
         self.in_flight_bytes = 0
-        self.suspects: dict[int, bool] = {}
-        """Members that let a request wait too long and have not answered since: asked last."""
+        self.detector = FailureDetector()
+        self.hedges = TokenBudget(HEDGE_FRACTION, 50.0)
+        self.retries = TokenBudget(RETRY_FRACTION, 100.0)
+        self.read_latency = LatencyQuantile(10.0)
 
     def count(self, event: str, times: int = 1) -> None:
         self.counters[event] = self.counters.get(event, 0) + times
+
+    def on_answered(self, latency_ms: float, now_ms: float) -> None:
+        """A client's request was answered after `latency_ms`: what overload and background work are judged by."""
+        self.concurrency.on_done(latency_ms, now_ms)
+        self.background.on_foreground(latency_ms)
 
     def names(self, numbers: list[int]) -> list[str]:
         names = self.view.names
@@ -78,7 +107,13 @@ class NodeContext:
             turn %= count
             members = members[turn:] + members[:turn]
         asked = [member for member in members if connected(member)]
-        suspects = self.suspects
+        suspects = self.detector.suspects
         if suspects and len(asked) > 1:
             asked.sort(key=suspects.__contains__)
         return asked
+
+    def usable(self, member: int) -> bool:
+        """Is `member` connected and not suspected? True of this node itself unless it is fenced."""
+        if member == self.self_number:
+            return not self.fenced_because
+        return self.transport.connected(member) and member not in self.detector.suspects

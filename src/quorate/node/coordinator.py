@@ -1,7 +1,8 @@
 """The coordinator: checks a client's request, and coordinates it or hands it to a node that can (SOSP 2007, §4.5).
 
-Any of a partition's replicas coordinates; any other node forwards. What can be refused is refused before anything is
-done: bad arguments, too much in flight, too few replicas within reach.
+Any of a partition's replicas coordinates; any other node forwards, and coordinates as a fallback if no replica can be
+reached, so that a write with W=1 succeeds as long as one node does (§4.6). What can be refused is refused before
+anything is done: bad arguments, too much in flight, too few nodes within reach.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from quorate.node.context import NodeContext
 from quorate.node.forward import ForwardOperation
 from quorate.node.get_operation import GetOperation, GetReply
 from quorate.node.put_operation import PutOperation, PutReply
+from quorate.node.put_plan import plan_put
 
 
 def _written(operation: PutOperation, written: bool) -> None:
@@ -51,11 +53,15 @@ class Coordinator:
             reply(refusal)
             return
         partition, placement = self.place(bucket, request.bucket, request.key)
+        key = storage_key(partition, request.bucket, request.key)
+
+        def coordinate(left_ms: int) -> None:
+            GetOperation(node, bucket, placement, key, r, left_ms).start(reply)
+
         if placement.local:
-            key = storage_key(partition, request.bucket, request.key)
-            GetOperation(node, bucket, placement, key, r, timeout_ms).start(reply)
+            coordinate(timeout_ms)
         else:
-            self._forward(placement, request, timeout_ms, reply, remaining_ms)
+            self._forward(placement, request, timeout_ms, reply, remaining_ms, coordinate)
 
     def put(self, request: PutRequest, reply: PutReply, remaining_ms: int = 0) -> None:
         """Coordinate or forward a put or delete. `remaining_ms` is set (above 0) if another node forwarded it."""
@@ -73,8 +79,19 @@ class Coordinator:
         partition, placement = self.place(bucket, request.bucket, request.key)
         if placement.local and not node.fenced_because:
             self._coordinate_put(request, reply, bucket, placement, partition, w, timeout_ms)
-        else:
-            self._forward(placement, request, timeout_ms, reply, remaining_ms)
+            return
+
+        def coordinate(left_ms: int) -> None:
+            if node.fenced_because:
+                reply(
+                    Failure(
+                        "unavailable", f"no replica could be reached, and this node is fenced: {node.fenced_because}"
+                    )
+                )
+            else:
+                self._coordinate_put(request, reply, bucket, placement, partition, w, left_ms)
+
+        self._forward(placement, request, timeout_ms, reply, remaining_ms, coordinate)
 
     def place(self, bucket: BucketView, name: bytes, key: bytes) -> tuple[int, Placement]:
         """The partition of a key, and who holds it for this bucket."""
@@ -93,17 +110,21 @@ class Coordinator:
         timeout_ms: int,
     ) -> None:
         node = self._node
-        connected = node.transport.connected
-        unreachable = [member for member in placement.others if not connected(member)]
-        if len(placement.replicas) - len(unreachable) < w:
-            reachable = len(placement.replicas) - len(unreachable)
-            message = f"the write needs {w} replicas and {reachable} can be reached"
-            reply(node.failure("unavailable", message, unreachable))
+        strict = bucket.properties.strict or request.strict
+        plan = plan_put(node, placement, strict)
+        if plan.copies < w or (strict and not placement.local):
+            message = f"the write needs {w} nodes and {plan.copies} can be reached"
+            reply(node.failure("unavailable", message, plan.unusable))
             return
         key = storage_key(partition, request.bucket, request.key)
         ttl_ms = request.ttl_ms if request.ttl_ms >= 0 else bucket.ttl_ms
+        node.retries.earn()
         try:
-            record, body, marker = node.records.coordinate(key, request, ttl_ms, bucket.last_write_wins)
+            if placement.local:
+                record, marker = node.records.base(key)
+            else:
+                record, marker = node.hints.held(list(placement.replicas), key)
+            new, body, marker = node.records.coordinate(record, marker, request, ttl_ms, bucket.last_write_wins)
         except CallerError as error:
             reply(Failure("caller", str(error)))
             return
@@ -113,14 +134,26 @@ class Coordinator:
         except StorageError as error:
             reply(Failure("unavailable", f"this node's disk failed: {error}"))
             return
-        result = PutResult(context_of(record), len(record.siblings))
-        operation = PutOperation(node, bucket, placement, key, body, result, w, timeout_ms, reply)
-        if bucket.synced:
+        result = PutResult(context_of(new), len(new.siblings))
+        home = 0 if placement.local else plan.orphans.pop(0)
+        operation = PutOperation(node, bucket, placement, plan, key, body, result, w, timeout_ms, strict, reply)
+        if home:
+            self._keep_as_fallback(operation, home, marker)
+        elif bucket.synced:
             # The others may have it before it is synced here: a lost machine raises the epoch floor anyway.
             node.records.write(key, body, marker, False, _written, operation)
             node.commits.wait(True, _committed, operation)
         else:
             node.records.write(key, body, marker, False, _written_and_committed, operation)
+
+    def _keep_as_fallback(self, operation: PutOperation, home: int, marker: int) -> None:
+        """Commit a put that this node coordinates without being a replica: its own copy is a hint for `home`."""
+        try:
+            self._node.hints.keep(
+                home, operation.key, operation.body, operation.flags, marker, _written_and_committed, operation
+            )
+        except (Overloaded, StorageError):
+            operation.on_written(False)
 
     def _forward(
         self,
@@ -129,13 +162,14 @@ class Coordinator:
         timeout_ms: int,
         reply: Callable[[Any], None],
         remaining_ms: int,
+        stand_in: Callable[[int], None],
     ) -> None:
         node = self._node
         if remaining_ms:
             why = f"its disk failed ({node.fenced_because})" if placement.local else "it holds no replica of the key"
             reply(Failure("unavailable", f"the node that the request was handed to cannot serve it: {why}"))
             return
-        ForwardOperation(node, placement, request, timeout_ms, reply).start()
+        ForwardOperation(node, placement, request, timeout_ms, reply, stand_in).start()
 
     def _timeout_ms(self, asked_ms: int) -> int:
         return min(asked_ms, REQUEST_TIMEOUT_MAX_MS) or self._node.options.request_timeout_ms
@@ -146,10 +180,7 @@ class Coordinator:
             return Failure("caller", f"{name}={replicas} is not possible in this bucket: it must be from 1 to n={n}")
         node = self._node
         options = node.options
-        if (
-            len(node.requests.pending) >= options.in_flight_requests_max
-            or node.in_flight_bytes >= options.in_flight_bytes_max
-        ):
+        if len(node.requests.pending) >= node.concurrency.limit or node.in_flight_bytes >= options.in_flight_bytes_max:
             node.count("requests_shed")
             return Failure("overloaded", "too many requests are in flight at this node", [], 100)
         return None

@@ -28,6 +28,7 @@ class ForwardOperation:
         "placement",
         "reply",
         "request",
+        "stand_in",
         "started_ms",
         "target",
         "timeout_ms",
@@ -40,13 +41,16 @@ class ForwardOperation:
         request: GetRequest | PutRequest,
         timeout_ms: int,
         reply: Callable[[Any], None],
+        stand_in: Callable[[int], None],
     ) -> None:
         self.node = node
+        self.stand_in = stand_in
         self.placement = placement
         self.request = request
         self.timeout_ms = timeout_ms
         self.reply = reply
-        self.candidates = node.nearest_first(placement.replicas, node.requests.next_turn())
+        candidates = node.nearest_first(placement.replicas, node.requests.next_turn())
+        self.candidates = [member for member in candidates if node.usable(member)] or candidates
         self.started_ms = node.clock.monotonic_ms()
         self.attempt_ms = timeout_ms / 3
         self.target = 0
@@ -76,7 +80,8 @@ class ForwardOperation:
 
     def on_time(self) -> None:
         self.may_have_arrived = True
-        self.node.suspects[self.target] = True
+        node = self.node
+        node.detector.on_timeout(self.target, self.attempt_ms, node.clock.monotonic_ms())
         remaining_ms = self._remaining_ms()
         if remaining_ms <= 0:
             self._give_up()
@@ -117,6 +122,12 @@ class ForwardOperation:
 
     def _give_up(self) -> None:
         node = self.node
+        remaining_ms = int(self._remaining_ms())
+        if not self.may_have_arrived and remaining_ms > 0:
+            # No replica took it, and nothing has happened: this node coordinates it as a fallback.
+            node.requests.close(self.id)
+            self.stand_in(remaining_ms)
+            return
         replicas = list(self.placement.replicas)
         if isinstance(self.request, PutRequest) and self.may_have_arrived:
             target = node.names([self.target])[0]

@@ -1,7 +1,10 @@
-"""One get at its coordinator: ask R replicas, merge, answer, then repair whoever is behind (SOSP 2007, §5).
+"""One get at its coordinator: ask R replicas, merge, answer, then repair whoever is behind (SOSP 2007, §5, §6.4).
 
 The coordinator gives its own record in full and asks the others for digests. When they agree, which is nearly always,
 one value was read and none was moved. Only a digest that differs is followed by the full record.
+
+When an answer takes longer than most do, one more replica is asked, and the first R answers count: a hedge, paid from
+a budget of a twentieth of all reads. Replicas out of reach are replaced by fallbacks, which may hold hints for them.
 
 The answer leaves before any repair. Repair sends the merged record and mints no version.
 """
@@ -20,7 +23,7 @@ from quorate.core.causality.dotted_version_vectors import (
 )
 from quorate.core.envelope import digest_of
 from quorate.core.errors import DamagedRecord, PeerError, StorageError
-from quorate.core.messages import Read, ReadReply, Status, Write
+from quorate.core.messages import HintedRead, Read, ReadReply, Status, Write
 from quorate.core.quorum.get_tally import ABSENT_DIGEST, ASK_ANOTHER, DONE, FAIL, FETCH, WAIT, GetTally
 from quorate.core.record import EMPTY_CONTEXT, Record, decode_record, encode_record
 from quorate.core.store import Failure, GetResult
@@ -48,6 +51,7 @@ class GetOperation(GetTally):
         "key",
         "merged",
         "node",
+        "placement",
         "reply",
         "started_ms",
         "timeout_ms",
@@ -56,6 +60,7 @@ class GetOperation(GetTally):
     def __init__(
         self, node: NodeContext, bucket: BucketView, placement: Placement, key: bytes, r: int, timeout_ms: int
     ) -> None:
+        self.placement = placement
         self.node = node
         self.bucket = bucket
         self.key = key
@@ -68,8 +73,11 @@ class GetOperation(GetTally):
         self.merged = b""
         others = placement.others
         candidates = node.nearest_first(others, node.requests.next_turn()) if others else []
+        homes = len(candidates)
+        if (homes < len(others) or not placement.local) and not bucket.properties.strict:
+            candidates += [m for m in placement.fallbacks if m != node.self_number and node.usable(m)]
         super().__init__(r, [node.self_number, *candidates[: r - 1]], candidates[r - 1 :])
-        if len(candidates) < len(others):
+        if homes < len(others):
             self.failed.extend(member for member in others if member not in candidates)
 
     def start(self, reply: GetReply) -> None:
@@ -77,15 +85,14 @@ class GetOperation(GetTally):
         self.reply = reply
         node = self.node
         me = node.self_number
+        node.hedges.earn()
+        node.retries.earn()
         try:
-            stored = node.records.read(self.key)
+            digest, body = self._read_here()
         except (DamagedRecord, StorageError):
             verdict = self.on_failed(me)
         else:
-            if stored is None:
-                verdict = self.on_answer(me, ABSENT_DIGEST, b"")
-            else:
-                verdict = self.on_answer(me, stored[0], stored[2])
+            verdict = self.on_answer(me, digest, body)
             if verdict == WAIT and len(self.answers) + len(self.awaited) + len(self.unasked) < self.needed:
                 self.decided = True
                 verdict = FAIL
@@ -95,16 +102,30 @@ class GetOperation(GetTally):
         if verdict == FAIL:
             self._fail()
             return
-        self.id = node.requests.open(self, min(node.options.read_retry_ms, self.timeout_ms))
+        self.id = node.requests.open(self, min(node.read_latency.estimate_ms, node.options.retry_ms, self.timeout_ms))
         awaited = list(self.awaited)
         if verdict == ASK_ANOTHER:
             self._act(ASK_ANOTHER)
         for member in awaited:
             self._ask(member, False)
 
+    def _read_here(self) -> tuple[int, bytes]:
+        """(digest, body) of this node's own record, or of what it keeps for the homes if it is a fallback."""
+        node = self.node
+        if self.placement.local:
+            stored = node.records.read(self.key)
+            return (ABSENT_DIGEST, b"") if stored is None else (stored[0], stored[2])
+        record, _ = node.hints.held(list(self.placement.replicas), self.key)
+        if record is None:
+            return ABSENT_DIGEST, b""
+        body = encode_record(record)
+        return digest_of(self.key, body), body
+
     def on_reply(self, member: int, message: ReadReply) -> None:
         """A replica's answer, or its refusal."""
         status = message.status
+        node = self.node
+        node.detector.on_answer(member, node.clock.monotonic_ms() - self.started_ms)
         if status == Status.OK:
             if message.body and digest_of(self.key, message.body) != message.digest:
                 raise PeerError("a record's digest does not match its bytes")
@@ -133,12 +154,19 @@ class GetOperation(GetTally):
             if self.on_deadline() == FAIL:
                 self._fail()
             return
-        for member in self.awaited:
-            node.suspects[member] = True
-        if self.unasked:
-            node.count("reads_asked_another")
+        waited_ms = self.timeout_ms - remaining_ms
+        late = waited_ms >= node.options.retry_ms
+        if late:
+            now_ms = node.clock.monotonic_ms()
+            for member in self.awaited:
+                node.detector.on_timeout(member, waited_ms, now_ms)
+        if self.unasked and (node.retries if late else node.hedges).take():
+            node.count("reads_retried" if late else "reads_hedged")
             self._ask(self.take_unasked(), True)
-            remaining_ms = min(node.options.read_retry_ms, remaining_ms)
+        if self.unasked or not late:
+            remaining_ms = min(
+                max(1.0, node.options.retry_ms - waited_ms) if not late else node.options.retry_ms, remaining_ms
+            )
         node.requests.remind(self.id, remaining_ms)
 
     def _remaining_ms(self) -> float:
@@ -160,7 +188,13 @@ class GetOperation(GetTally):
     def _ask(self, member: int, full: bool) -> None:
         node = self.node
         remaining_ms = max(1, int(self._remaining_ms()))
-        message = Read(self.id, remaining_ms, node.view.ring.version, self.key, full)
+        version = node.view.ring.version
+        homes = self.placement.replicas
+        message: Read | HintedRead = (
+            Read(self.id, remaining_ms, version, self.key, full)
+            if member in homes
+            else HintedRead(self.id, remaining_ms, version, list(homes), self.key, full)
+        )
         if not node.transport.send(member, message):
             self._act(self.on_failed(member))
 
@@ -170,11 +204,13 @@ class GetOperation(GetTally):
         if self.id:
             node.requests.close(self.id)
         message = f"{len(self.answers)} of {self.needed} replicas answered the read"
+        self._note_latency()
         self.reply(node.failure("unavailable", message, self.missing()))
 
     def _finish(self) -> None:
         """R replicas have answered and all differences are in hand: merge, answer, repair."""
         self.answered = True
+        self._note_latency()
         record = self._merge()
         if record is None:
             self.reply(NOTHING)
@@ -187,6 +223,14 @@ class GetOperation(GetTally):
             self._repair(behind)
         if self.id and not self.awaited:
             self.node.requests.close(self.id)
+
+    def _note_latency(self) -> None:
+        node = self.node
+        now_ms = node.clock.monotonic_ms()
+        latency_ms = now_ms - self.started_ms
+        node.on_answered(latency_ms, now_ms)
+        if self.id:
+            node.read_latency.observe(latency_ms)
 
     def _merge(self) -> Record | None:
         """The join of all answers; sets `merged` and `digest`."""
@@ -230,6 +274,8 @@ class GetOperation(GetTally):
         timeout_ms = node.options.request_timeout_ms
         write = Write(0, timeout_ms, node.view.ring.version, self.key, self.merged, self.bucket.flags)
         for member in behind:
+            if member not in self.placement.replicas:
+                continue  # A fallback holds hints, not a replica.
             if member != node.self_number:
                 node.transport.send(member, write)
             elif not node.fenced_because:

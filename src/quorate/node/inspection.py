@@ -43,9 +43,34 @@ class Inspection:
             "in_flight_requests": len(node.requests.pending),
             "disk_free_fraction": round(node.engine.free_fraction(), 4),
             "connected_to": node.names(connected),
-            "suspects": node.names(list(node.suspects)),
+            "peers": self._peers(),
+            "hints": self.hints(),
+            "requests_in_flight_max": node.concurrency.limit,
+            "background_rate_per_s": round(node.background.rate_per_s),
             "counters": dict(sorted(node.counters.items())),
         }
+
+    def hints(self) -> dict[str, Any]:
+        """What this node keeps for others, by the name of the home."""
+        node = self._node
+        homes = {
+            node.names([home])[0]: {"hints": count.hints, "bytes": count.size_bytes}
+            for home, count in sorted(node.hints.by_home.items())
+        }
+        return {"bytes": node.hints.size_bytes, "bytes_max": node.options.hints_bytes_max, "homes": homes}
+
+    def _peers(self) -> dict[str, Any]:
+        """This node's opinion of each other member, with the reason for it."""
+        node = self._node
+        peers = {}
+        for number in node.view.other_numbers:
+            opinion = node.detector.view(number, node.clock.monotonic_ms())
+            peers[node.view.names[number]] = {
+                "state": opinion.state,
+                "reason": opinion.reason,
+                "latency_ms": round(opinion.latency_ms, 3),
+            }
+        return peers
 
     def status(self, reply: Callable[[Admin], None]) -> None:
         """Every member with its report, or with the reason why there is none."""

@@ -12,6 +12,8 @@ from typing import Any
 
 from quorate import __version__
 from quorate.core import messages
+from quorate.core.admission.background import BackgroundAdmission
+from quorate.core.admission.concurrency import ConcurrencyLimit
 from quorate.core.buckets import BucketProperties
 from quorate.core.causality.hybrid_logical_clock import HybridLogicalClock
 from quorate.core.errors import CallerError, PeerError, StorageError
@@ -26,6 +28,9 @@ from quorate.node.context import NodeContext
 from quorate.node.coordinator import Coordinator
 from quorate.node.epochs import Epochs
 from quorate.node.get_operation import GetReply
+from quorate.node.handoff import Handoff
+from quorate.node.health import Health
+from quorate.node.hints import HintStore
 from quorate.node.inspection import Inspection
 from quorate.node.listing import Listing
 from quorate.node.options import NodeOptions
@@ -64,7 +69,18 @@ class Node:
         shared.hybrid_clock = HybridLogicalClock(shared.options.clock_skew_max_ms)
         shared.requests = RequestTable(clock, scheduler)
         shared.commits = CommitQueue(engine, scheduler, self.fence)
-        self._epochs = Epochs(member=member_number, engine=engine, clock=clock, rng=rng, on_failure=self.fence)
+        shared.concurrency = ConcurrencyLimit(shared.options.in_flight_requests_max, clock.monotonic_ms())
+        shared.background = BackgroundAdmission(clock.monotonic_ms())
+        shared.hints = HintStore(
+            engine=engine,
+            commits=shared.commits,
+            clock=clock,
+            bytes_max=shared.options.hints_bytes_max,
+            count=shared.count,
+        )
+        self._epochs = shared.epochs = Epochs(
+            member=member_number, engine=engine, clock=clock, rng=rng, on_failure=self.fence
+        )
         shared.records = RecordStore(
             member=member_number,
             commits=shared.commits,
@@ -77,6 +93,7 @@ class Node:
             view=shared.view,
             records=shared.records,
             commits=shared.commits,
+            hints=shared.hints,
             engine=engine,
             transport=transport,
             clock=clock,
@@ -86,6 +103,8 @@ class Node:
         self._coordinator = Coordinator(shared)
         self._buckets = BucketChanges(shared, self.fence)
         self._inspection = Inspection(shared, self._coordinator, __version__, clock.monotonic_ms())
+        self._handoff = Handoff(shared)
+        self._health = Health(shared, self._handoff.wake)
         self._disk_full = False
         self.get: Callable[[GetRequest, GetReply], None] = self._coordinator.get
         self.put: Callable[[PutRequest, PutReply], None] = self._coordinator.put
@@ -99,6 +118,8 @@ class Node:
         elif not report.clean:
             log.info("the last stop was unclean; the log was replayed and nothing is missing")
         self._buckets.start_gossip()
+        self._handoff.start()
+        self._health.start()
         self._check_disk()
         self._epochs.start(ready)
 
@@ -117,16 +138,15 @@ class Node:
     # --- PeerHandler ---
 
     def on_message(self, member: int, message: messages.Message, age_ms: float) -> None:
-        suspects = self._shared.suspects
-        if suspects:
-            suspects.pop(member, None)
         self._handlers[type(message)](member, message, age_ms)
 
     def on_connected(self, member: int) -> None:
-        self._shared.suspects.pop(member, None)
+        self._shared.detector.on_connected(member, self._shared.clock.monotonic_ms())
         self._buckets.send_table(member)
+        self._handoff.wake(member)
 
     def on_disconnected(self, member: int) -> None:
+        self._shared.detector.on_disconnected(member, self._shared.clock.monotonic_ms())
         self._shared.requests.on_disconnected(member)
 
     # --- Store ---
@@ -162,10 +182,7 @@ class Node:
         return self._shared.self_number
 
     def reachable(self, member: int) -> bool:
-        shared = self._shared
-        if member == shared.self_number:
-            return not shared.fenced_because
-        return shared.transport.connected(member) and member not in shared.suspects
+        return self._shared.usable(member)
 
     def count(self, event: str) -> None:
         self._shared.count(event)
@@ -185,6 +202,9 @@ class Node:
         return {
             messages.Write: replica.on_write,
             messages.Read: replica.on_read,
+            messages.HintedWrite: replica.on_hinted_write,
+            messages.HintedRead: replica.on_hinted_read,
+            messages.Probe: self._on_probe,
             messages.Scan: replica.on_scan,
             messages.ForwardGet: self._on_forward,
             messages.ForwardPut: self._on_forward,
@@ -196,7 +216,11 @@ class Node:
             messages.ScanReply: on_reply,
             messages.BucketsReply: on_reply,
             messages.StatusReply: on_reply,
+            messages.ProbeReply: on_reply,
         }
+
+    def _on_probe(self, member: int, message: messages.Probe, age_ms: float) -> None:
+        self._shared.transport.send(member, messages.ProbeReply(message.id))
 
     def _on_forward(self, member: int, message: messages.ForwardGet | messages.ForwardPut, age_ms: float) -> None:
         remaining_ms = int(message.remaining_ms - age_ms)

@@ -15,5 +15,8 @@ class NodeOptions(msgspec.Struct, frozen=True):
     in_flight_bytes_max: int = limits.IN_FLIGHT_BYTES_MAX
     disk_free_fraction_min: float = 0.02
     """Below this share of free disk the node stops accepting writes, and says so."""
-    read_retry_ms: float = 30.0
-    """A get that is not answered by then asks one more replica."""
+    retry_ms: float = 100.0
+    """A replica that has not answered by then is taken for slow, and another node is asked, within the budget."""
+    hints_bytes_max: int = limits.HINTS_BYTES_MAX
+    grace_ms: int = limits.GRACE_DEFAULT_MS
+    """The horizon for everything that could bring back what was deleted; hints live for half of it."""

@@ -1,20 +1,24 @@
-"""One put at its coordinator: commit locally, send the whole record to the other replicas, answer after W acks.
+"""One put at its coordinator: commit locally, send the whole record to the others, answer after W acknowledgements.
 
 The three outcomes are kept apart (hard case 31). Until the local commit nothing has happened, so a failure is "not
-done". From the local commit on the value exists and read repair may spread it, so a failure is "unknown".
+done". From the local commit on the value exists and will spread, so a failure is "unknown".
 
-Stragglers are waited for until the deadline and no longer; read repair and later exchanges cover them.
+A home that is slow, refuses or disappears while the put is under way is replaced by the next fallback, within the
+budget for retries. When the put ends, every home that did not acknowledge has its hint somewhere: at a fallback that
+acknowledged it, or here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from quorate.core.messages import Status, Write, WriteReply
-from quorate.core.quorum.put_tally import FAIL, SUCCEED, PutTally
+from quorate.core.errors import Overloaded, StorageError
+from quorate.core.messages import HintedWrite, Status, Write, WriteReply
+from quorate.core.quorum.put_tally import FAIL, SUCCEED, WAIT, PutTally
 from quorate.core.store import Failure, PutResult
 from quorate.node.cluster_view import BucketView, Placement
 from quorate.node.context import NodeContext
+from quorate.node.put_plan import PutPlan, stand_in
 
 PutReply = Callable[[PutResult | Failure], None]
 
@@ -24,89 +28,175 @@ _OK = int(Status.OK)
 class PutOperation(PutTally):
     """A put in flight. Its tally is the pure base class; this adds the sending and the answering."""
 
-    __slots__ = ("body", "flags", "id", "key", "node", "others", "reply", "result", "size_bytes", "timeout_ms")
+    __slots__ = (
+        "body",
+        "flags",
+        "hinted",
+        "id",
+        "key",
+        "node",
+        "placement",
+        "plan",
+        "reply",
+        "result",
+        "started_ms",
+        "strict",
+        "timeout_ms",
+        "uncovered",
+    )
 
     def __init__(
         self,
         node: NodeContext,
         bucket: BucketView,
         placement: Placement,
+        plan: PutPlan,
         key: bytes,
         body: bytes,
         result: PutResult,
         w: int,
         timeout_ms: int,
+        strict: bool,
         reply: PutReply,
     ) -> None:
-        super().__init__(w, placement.replicas)
+        super().__init__(w, (node.self_number, *plan.direct, *plan.hinted))
         self.node = node
         self.flags = bucket.flags
-        self.others = placement.others
+        self.placement = placement
+        self.plan = plan
+        self.hinted = plan.hinted
+        self.uncovered: list[int] = []
+        """Homes that did not acknowledge and for which no fallback holds a hint yet."""
         self.key = key
         self.body = body
-        self.size_bytes = len(body)
         self.result = result
         self.timeout_ms = timeout_ms
+        self.strict = strict
         self.reply = reply
-        node.in_flight_bytes += self.size_bytes
-        self.id = node.requests.open(self, timeout_ms)
+        self.started_ms = node.clock.monotonic_ms()
+        node.in_flight_bytes += len(body)
+        self.id = node.requests.open(self, min(node.options.retry_ms, timeout_ms))
 
     def on_written(self, written: bool) -> None:
         """The record is with the operating system here: now, and not before, it may leave (see `commit_queue`)."""
         if not written:
             for member in self.awaited.copy():
-                self._failed(member)
+                self._settle(self.on_failed(member))
             return
         node = self.node
         send = node.transport.send
         message = Write(self.id, self.timeout_ms, node.view.ring.version, self.key, self.body, self.flags)
-        self.body = b""
-        for member in self.others:
+        for member in self.plan.direct:
             if not send(member, message):
-                self._failed(member)
+                self._lost(member)
+        if self.hinted:
+            for member, home in list(self.hinted.items()):
+                self._send_hinted(member, home)
+        for home in self.plan.orphans:
+            self._keep(home)
 
     def on_committed(self, durable: bool) -> None:
         """The local commit is as durable as the bucket asks."""
-        if not durable:
-            self._failed(self.node.self_number)
-            return
-        if self.on_acknowledged(self.node.self_number) == SUCCEED:
-            self.reply(self.result)
-        if not self.awaited:
-            self._close()
+        member = self.node.self_number
+        self._settle(self.on_acknowledged(member) if durable else self.on_failed(member))
 
     def on_reply(self, member: int, message: WriteReply) -> None:
         if message.status != _OK:
-            self._failed(member)
+            self._lost(member)
             return
-        if self.on_acknowledged(member) == SUCCEED:
-            self.reply(self.result)
-        if not self.awaited:
-            self._close()
+        node = self.node
+        node.detector.on_answer(member, node.clock.monotonic_ms() - self.started_ms)
+        self._settle(self.on_acknowledged(member))
 
     def on_disconnected(self, member: int) -> None:
         if member in self.awaited:
-            self._failed(member)
+            self._lost(member)
 
     def on_time(self) -> None:
-        """The deadline."""
-        for member in self.awaited:
-            self.node.suspects[member] = True
-        if self.on_deadline() == FAIL:
-            self._answer_unknown()
-        self._close()
+        """First a reminder that some replica is slow, then the deadline."""
+        node = self.node
+        now_ms = node.clock.monotonic_ms()
+        waited_ms = now_ms - self.started_ms
+        slow = [member for member in self.awaited if member != node.self_number]
+        for member in slow:
+            node.detector.on_timeout(member, waited_ms, now_ms)
+        if waited_ms < self.timeout_ms:
+            for member in slow:
+                if member in self.placement.replicas and not self.decided and node.retries.take():
+                    self._ask_stand_in(member)
+            node.requests.remind(self.id, self.timeout_ms - waited_ms)
+            return
+        for member in slow:
+            self.uncovered.append(self.hinted.get(member, member))
+        verdict = self.on_deadline()
+        self.awaited.clear()
+        self._settle(verdict, slow)
 
-    def _failed(self, member: int) -> None:
-        if self.on_failed(member) == FAIL:
-            self._answer_unknown()
+    def _lost(self, member: int) -> None:
+        """`member` refused or went away: somebody else takes its place before the quorum is given up."""
+        if member not in self.awaited:
+            return
+        home = self.hinted.pop(member, member)
+        if home == self.node.self_number or not self._ask_stand_in(home, member):
+            self.uncovered.append(home)
+        self._settle(self.on_failed(member))
+
+    def _ask_stand_in(self, home: int, instead_of: int = 0) -> bool:
+        """Send the record to one more fallback, with a hint for `home`; False if none is left."""
+        if self.strict or not self.body or home in self.hinted.values():
+            return False
+        taken = [*self.awaited, *self.failed, *self.hinted, instead_of]
+        member = stand_in(self.node, self.placement, taken)
+        if not member:
+            return False
+        self.node.count("writes_stood_in")
+        self.await_also(member)
+        self.hinted[member] = home
+        self._send_hinted(member, home)
+        return True
+
+    def _send_hinted(self, member: int, home: int) -> None:
+        node = self.node
+        remaining_ms = max(1, int(self.timeout_ms - (node.clock.monotonic_ms() - self.started_ms)))
+        version = node.view.ring.version
+        message = HintedWrite(self.id, remaining_ms, version, home, self.key, self.body, self.flags)
+        if not node.transport.send(member, message):
+            self._lost(member)
+
+    def _settle(self, verdict: int, silent: list[int] | None = None) -> None:
+        """Answer if the tally has decided, and let the operation go when nobody is awaited any more."""
+        if verdict == SUCCEED:
+            self._answer(self.result)
+        elif verdict != WAIT:
+            assert verdict == FAIL
+            text = f"{self.acknowledged} of {self.needed} replicas acknowledged the write, so it may or may not last"
+            self._answer(self.node.failure("unknown", text, [*self.failed, *self.awaited, *(silent or ())]))
         if not self.awaited:
             self._close()
 
-    def _answer_unknown(self) -> None:
-        message = f"{self.acknowledged} of {self.needed} replicas acknowledged the write, so it may or may not last"
-        self.reply(self.node.failure("unknown", message, self.missing()))
+    def _answer(self, result: PutResult | Failure) -> None:
+        node = self.node
+        now_ms = node.clock.monotonic_ms()
+        node.on_answered(now_ms - self.started_ms, now_ms)
+        self.reply(result)
 
     def _close(self) -> None:
         node = self.node
-        if node.requests.pending.pop(self.id, None) is not None:
-            node.in_flight_bytes -= self.size_bytes
+        if node.requests.pending.pop(self.id, None) is None:
+            return
+        node.in_flight_bytes -= len(self.body)
+        if self.uncovered:
+            for home in dict.fromkeys(self.uncovered):
+                if home in self.placement.replicas:
+                    self._keep(home)
+        self.body = b""
+
+    def _keep(self, home: int) -> None:
+        """Keep the hint for `home` here."""
+        node = self.node
+        if home == node.self_number or node.fenced_because:
+            return
+        try:
+            node.hints.keep(home, self.key, self.body, self.flags, 0)
+        except (Overloaded, StorageError):
+            node.count("hints_lost")

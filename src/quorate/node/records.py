@@ -79,14 +79,24 @@ class RecordStore:
             log.error("a stored record does not match its checksum and counts as lost (key %r)", key)
             raise
 
+    def base(self, key: bytes) -> tuple[Record | None, int]:
+        """(what a put of `key` builds on here, its marker): nothing if it is absent or damaged. Raises StorageError."""
+        try:
+            stored = self.read(key)
+        except DamagedRecord:
+            return None, 0
+        if stored is None:
+            return None, 0
+        return decode_record(stored[2]), stored[1]
+
     def coordinate(
-        self, key: bytes, request: PutRequest, ttl_ms: int, last_write_wins: bool
+        self, record: Record | None, marker: int, request: PutRequest, ttl_ms: int, last_write_wins: bool
     ) -> tuple[Record, bytes, int]:
         """Make the record that `request` leads to: (record, its bytes, marker). Nothing is written yet.
 
-        Raises `CallerError` if the key would get too many siblings, `Overloaded` if no epoch is at hand.
+        `record` and `marker` are what this node holds of the key. Raises `CallerError` if the key would get too many
+        siblings, `Overloaded` if no epoch is at hand.
         """
-        record, marker = self._local(key)
         if request.operation and record is not None and has_operation(record, request.operation) is not None:
             # A retry of what this store has done already: the same event, not a second one.
             return record, encode_record(record), marker
@@ -159,15 +169,6 @@ class RecordStore:
         for sibling in record.siblings:
             if not self._hybrid_clock.observe(sibling.time, self._clock.wall_ms()):
                 self._count("clock_skew_refused")
-
-    def _local(self, key: bytes) -> tuple[Record | None, int]:
-        try:
-            stored = self.read(key)
-        except DamagedRecord:
-            return None, 0
-        if stored is None:
-            return None, 0
-        return decode_record(stored[2]), stored[1]
 
     def _actor_for(self, record: Record | None, marker: int, context_clock: dict[int, int]) -> int:
         """The marked actor while this store can vouch for it, else a new one."""

@@ -8,16 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from quorate.core import messages
 from quorate.core.causality.dotted_version_vectors import live_siblings
-from quorate.core.errors import DamagedRecord, PeerError, StorageError
+from quorate.core.envelope import digest_of
+from quorate.core.errors import DamagedRecord, Overloaded, PeerError, StorageError
 from quorate.core.keyspace import split_storage_key, storage_key
 from quorate.core.limits import IN_FLIGHT_REQUESTS_MAX
-from quorate.core.messages import Read, ReadReply, Scan, ScannedKey, ScannedPartition, Status, Write, WriteReply
+from quorate.core.messages import (
+    HintedRead,
+    HintedWrite,
+    Read,
+    ReadReply,
+    Scan,
+    ScannedKey,
+    ScannedPartition,
+    Status,
+    Write,
+    WriteReply,
+)
 from quorate.core.ports import Clock, Engine, Space, Transport
-from quorate.core.record import decode_record
+from quorate.core.record import decode_record, encode_record
 from quorate.node.cluster_view import ClusterView
 from quorate.node.commit_queue import CommitQueue
+from quorate.node.hints import HintStore
 from quorate.node.records import RecordStore
 
 _OK = int(Status.OK)
@@ -33,6 +48,7 @@ class Replica:
         view: ClusterView,
         records: RecordStore,
         commits: CommitQueue,
+        hints: HintStore,
         engine: Engine,
         transport: Transport,
         clock: Clock,
@@ -42,6 +58,7 @@ class Replica:
         self._view = view
         self._records = records
         self._commits = commits
+        self._hints = hints
         self._engine = engine
         self._send = transport.send
         self._clock = clock
@@ -80,6 +97,43 @@ class Replica:
         member, number = origin
         if number:
             self._send(member, WriteReply(number, _OK if durable else Status.FENCED))
+
+    def on_hinted_write(self, member: int, message: HintedWrite, age_ms: float) -> None:
+        """Keep a record for a home that the coordinator cannot reach (SOSP 2007, §4.6)."""
+        if message.remaining_ms <= age_ms:
+            self._count("expired_requests_dropped")
+            return
+        if self._refuses_writes():
+            self._send(member, WriteReply(message.id, Status.FENCED))
+            return
+        try:
+            decode_record(message.body)
+            self._hints.keep(
+                message.home, message.key, message.body, message.flags, 0, self._committed, (member, message.id)
+            )
+        except msgspec.DecodeError as error:
+            raise PeerError(f"a peer sent a record that cannot be read: {error}") from error
+        except Overloaded:
+            self._send(member, WriteReply(message.id, Status.OVERLOADED))
+        except StorageError:
+            self._send(member, WriteReply(message.id, Status.FENCED))
+
+    def on_hinted_read(self, member: int, message: HintedRead, age_ms: float) -> None:
+        """What this node keeps of a key for the homes named, as if it were a replica."""
+        if message.remaining_ms <= age_ms:
+            self._count("expired_requests_dropped")
+            return
+        try:
+            record, _ = self._hints.held(message.homes, message.key)
+        except StorageError:
+            self._send(member, ReadReply(message.id, Status.FENCED))
+            return
+        if record is None:
+            self._send(member, ReadReply(message.id, _ABSENT))
+        else:
+            body = encode_record(record)
+            digest = digest_of(message.key, body)
+            self._send(member, ReadReply(message.id, _OK, digest, body if message.full else b""))
 
     def on_read(self, member: int, message: Read, age_ms: float) -> None:
         if message.remaining_ms <= age_ms:

@@ -52,6 +52,11 @@ class PutTally:
             return FAIL
         return WAIT
 
+    def await_also(self, member: int) -> None:
+        """`member` was asked to stand in for a replica that is slow or gone (sloppy quorum, §4.6)."""
+        assert member not in self.awaited
+        self.awaited.append(member)
+
     def on_deadline(self) -> int:
         """Time is up: whoever has not answered counts as failed."""
         if self.decided:

@@ -1,0 +1,83 @@
+"""Admission control of background work (SOSP 2007, §6.5).
+
+Hints, repair and transfers compete with clients for the same loop and disk. One controller watches the latency of the
+foreground over the last minute and hands out slices of background work: while the recent p99 stays near what the last
+minute had, the rate grows; when it exceeds `TOLERANCE` times that, the rate is halved. When there is no foreground,
+background work runs at full speed.
+
+Pure: observations and time in, slices out. Rejected: a fixed rate (too slow in a quiet night, too much at noon).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+WINDOW_MS: Final = 250.0
+WINDOWS_KEPT: Final = 240
+"""One minute."""
+TOLERANCE: Final = 1.5
+RATE_MIN_PER_S: Final = 50.0
+RATE_MAX_PER_S: Final = 20_000.0
+RATE_FIRST_PER_S: Final = 1_000.0
+GROWTH: Final = 1.25
+FOREGROUND_MIN: Final = 10
+"""Requests in a window below which it says nothing about latency."""
+SAMPLES_MAX: Final = 512
+
+
+class BackgroundAdmission:
+    """The rate of background work, in operations a second, shared by everything that is not a client's request."""
+
+    def __init__(self, now_ms: float) -> None:
+        self.rate_per_s = RATE_FIRST_PER_S
+        self._samples: list[float] = []
+        self._seen = 0
+        self._history: list[float] = []
+        self._window_ends_ms = now_ms + WINDOW_MS
+        self._tokens = 0.0
+        self._filled_at_ms = now_ms
+
+    def on_foreground(self, latency_ms: float) -> None:
+        """A client's request took this long. Cheap: the first requests of each window stand for all of it."""
+        self._seen += 1
+        if self._seen <= SAMPLES_MAX:
+            self._samples.append(latency_ms)
+
+    def take(self, wanted: int, now_ms: float) -> int:
+        """How many of `wanted` operations may run now."""
+        self._roll(now_ms)
+        elapsed_ms = max(0.0, now_ms - self._filled_at_ms)
+        self._filled_at_ms = now_ms
+        burst = max(1.0, self.rate_per_s * WINDOW_MS / 1000)
+        self._tokens = min(burst, self._tokens + self.rate_per_s * elapsed_ms / 1000)
+        granted = min(wanted, int(self._tokens))
+        self._tokens -= granted
+        return granted
+
+    def delay_ms(self) -> float:
+        """When it is worth asking again."""
+        return max(5.0, 8_000.0 / self.rate_per_s)
+
+    def baseline_ms(self) -> float:
+        """What p99 usually is: the median of the last minute's windows; 0 if nothing is known."""
+        if not self._history:
+            return 0.0
+        return sorted(self._history)[len(self._history) // 2]
+
+    def _roll(self, now_ms: float) -> None:
+        if now_ms < self._window_ends_ms:
+            return
+        self._window_ends_ms = now_ms + WINDOW_MS
+        samples, self._samples, self._seen = self._samples, [], 0
+        if len(samples) < FOREGROUND_MIN:
+            self.rate_per_s = min(RATE_MAX_PER_S, self.rate_per_s * GROWTH)
+            return
+        samples.sort()
+        recent_ms = samples[int(len(samples) * 0.99)]
+        baseline_ms = self.baseline_ms()
+        if baseline_ms and recent_ms > TOLERANCE * baseline_ms:
+            self.rate_per_s = max(RATE_MIN_PER_S, self.rate_per_s / 2)
+        else:
+            self.rate_per_s = min(RATE_MAX_PER_S, self.rate_per_s * GROWTH)
+        self._history.append(recent_ms)
+        del self._history[:-WINDOWS_KEPT]

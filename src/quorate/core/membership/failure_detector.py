@@ -1,0 +1,172 @@
+"""The failure detector: which peers answer, as this node alone has seen it from its own requests (SOSP 2007, §4.8.3).
+
+Suspicion, not a switch. Every answer and every failure of a request moves a decaying ratio; a peer whose requests
+mostly fail is *suspected*, which means asked last and replaced by a fallback in a put, and never more than that: being
+down is an opinion of this node, not a change of membership. A peer without a connection is *down*.
+
+There are no heartbeats between healthy peers: traffic is the evidence. Only towards peers that are silent or down are
+probes due, at intervals that double, so that a recovered peer is noticed without traffic.
+
+A node that is sick itself sees everybody fail. So the detector is told of its own stalls, and counts no timeout of a
+request that was in flight during one.
+
+Invariants: state is a function of what was reported and of `now_ms`, which is always an argument; success clears
+suspicion at once, because an answer is proof; memory is one small object a peer. An answer costs two additions, since
+there are three of them for every put; the decay is done for all at once by `tick`.
+
+Rejected: phi-accrual over heartbeat arrivals (it measures an idle link, not whether requests succeed), and a fixed
+count of timeouts (a busy peer that fails one in a hundred would be down all the time, an idle one never).
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+HALF_LIFE_MS: Final = 1_000.0
+"""After this long an observation weighs half."""
+FAILURES_MIN: Final = 3.0
+"""Decayed failures that must have been seen before a peer is suspected at all."""
+SUSPICION_RATIO: Final = 0.5
+SLOW_MS: Final = 250.0
+"""An answer that took longer does not clear a suspicion: a peer that is a hundred times slow does answer."""
+TICK_INTERVAL_MS: Final = 100.0
+PROBE_INTERVAL_MIN_MS: Final = 100.0
+PROBE_INTERVAL_MAX_MS: Final = 5_000.0
+LATENCY_WEIGHT: Final = 0.05
+
+State = Literal["up", "suspected", "down"]
+
+
+class PeerView(msgspec.Struct, frozen=True):
+    """What people see of the detector's opinion of one peer."""
+
+    state: State
+    reason: str
+    latency_ms: float
+    failures: float
+    successes: float
+
+
+class _Peer:
+    __slots__ = (
+        "connected",
+        "failures",
+        "latency_ms",
+        "probe_interval_ms",
+        "probed_at_ms",
+        "reason",
+        "successes",
+        "suspected",
+    )
+
+    def __init__(self, now_ms: float) -> None:
+        self.connected = False
+        self.suspected = False
+        self.successes = 0.0
+        self.failures = 0.0
+        self.latency_ms = 0.0
+        self.probe_interval_ms = PROBE_INTERVAL_MIN_MS
+        self.probed_at_ms = now_ms
+        self.reason = "not connected yet"
+
+
+class FailureDetector:
+    """Opinions about peers, by member number. Unknown peers are down."""
+
+    def __init__(self) -> None:
+        self._peers: dict[int, _Peer] = {}
+        self._stalled_until_ms = 0.0
+        self._ticked_at_ms = 0.0
+        self.suspects: dict[int, bool] = {}
+        """The suspected and connected peers: what the hot path looks at, empty in a healthy cluster."""
+
+    def on_connected(self, peer: int, now_ms: float) -> None:
+        """A connection with `peer` is there: start with a clean slate."""
+        state = self._peers[peer] = _Peer(now_ms)
+        state.connected = True
+        state.reason = ""
+        self.suspects.pop(peer, None)
+
+    def on_disconnected(self, peer: int, now_ms: float, reason: str = "connection lost") -> None:
+        state = self._of(peer, now_ms)
+        state.connected = False
+        state.reason = reason
+        self.suspects.pop(peer, None)
+
+    def on_answer(self, peer: int, latency_ms: float) -> None:
+        """`peer` answered a request `latency_ms` after it was sent."""
+        state = self._peers.get(peer)
+        if state is None:
+            return
+        state.successes += 1.0
+        state.latency_ms += LATENCY_WEIGHT * (latency_ms - state.latency_ms)
+        if state.suspected and latency_ms < SLOW_MS:
+            self._clear(peer, state)
+
+    def _clear(self, peer: int, state: _Peer) -> None:
+        state.suspected = False
+        state.failures = 0.0
+        state.reason = ""
+        state.probe_interval_ms = PROBE_INTERVAL_MIN_MS
+        del self.suspects[peer]
+
+    def on_timeout(self, peer: int, waited_ms: float, now_ms: float) -> None:
+        """A request to `peer`, sent `waited_ms` ago, has had no answer in the time it was given."""
+        if now_ms - waited_ms < self._stalled_until_ms:
+            return
+        state = self._of(peer, now_ms)
+        state.failures += 1.0
+        if (
+            state.connected
+            and not state.suspected
+            and state.failures >= FAILURES_MIN
+            and state.failures > SUSPICION_RATIO * (state.failures + state.successes)
+        ):
+            state.suspected = True
+            state.reason = f"{state.failures:.0f} requests unanswered lately, against {state.successes:.0f} answered"
+            state.probe_interval_ms = PROBE_INTERVAL_MIN_MS
+            state.probed_at_ms = now_ms
+            self.suspects[peer] = True
+
+    def tick(self, now_ms: float) -> None:
+        """Let all observations fade. Call about every `TICK_INTERVAL_MS`; a longer pause fades them more."""
+        elapsed_ms = now_ms - self._ticked_at_ms
+        self._ticked_at_ms = now_ms
+        factor = 0.5 ** (elapsed_ms / HALF_LIFE_MS)
+        for state in self._peers.values():
+            state.successes *= factor
+            state.failures *= factor
+
+    def on_own_stall(self, now_ms: float) -> None:
+        """This node itself stood still until `now_ms`: timeouts of what was in flight say nothing about peers."""
+        self._stalled_until_ms = now_ms
+
+    def due_probes(self, now_ms: float) -> list[int]:
+        """Suspected peers that should be probed now; each one's interval doubles with every probe."""
+        due = []
+        for peer in sorted(self.suspects):
+            state = self._peers[peer]
+            if now_ms - state.probed_at_ms >= state.probe_interval_ms:
+                state.probed_at_ms = now_ms
+                state.probe_interval_ms = min(2 * state.probe_interval_ms, PROBE_INTERVAL_MAX_MS)
+                due.append(peer)
+        return due
+
+    def latency_ms(self, peer: int) -> float:
+        """A moving average of the peer's recent latency; 0 if it never answered."""
+        state = self._peers.get(peer)
+        return state.latency_ms if state is not None else 0.0
+
+    def view(self, peer: int, now_ms: float) -> PeerView:
+        """The opinion of `peer`, with the reason for it."""
+        state = self._of(peer, now_ms)
+        opinion: State = "down" if not state.connected else "suspected" if state.suspected else "up"
+        return PeerView(opinion, state.reason, state.latency_ms, state.failures, state.successes)
+
+    def _of(self, peer: int, now_ms: float) -> _Peer:
+        state = self._peers.get(peer)
+        if state is None:
+            state = self._peers[peer] = _Peer(now_ms)
+        return state

@@ -1,0 +1,158 @@
+"""The hints that this node keeps for others: storing, reading, counting, and their bounds.
+
+Counted incrementally and recounted at start, so that the bound on bytes holds over restarts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from quorate.core import messages
+from quorate.core.causality.dotted_version_vectors import resolve_last_write_wins, sync
+from quorate.core.errors import DamagedRecord, Overloaded, PeerError
+from quorate.core.hints import Hint, hint_key, pack_hint, split_hint_key, unpack_hint
+from quorate.core.ports import Clock, Engine, Space
+from quorate.core.record import Record, decode_record, encode_record
+from quorate.node.commit_queue import CommitQueue
+
+log = logging.getLogger(__name__)
+
+
+class HomeCount:
+    """How much is kept for one home."""
+
+    __slots__ = ("hints", "size_bytes")
+
+    def __init__(self) -> None:
+        self.hints = 0
+        self.size_bytes = 0
+
+
+def _ignore(argument: object, durable: bool) -> None:
+    pass
+
+
+class HintStore:
+    """Hints by home."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        commits: CommitQueue,
+        clock: Clock,
+        bytes_max: int,
+        count: Callable[[str], None],
+    ) -> None:
+        self._engine = engine
+        self._commits = commits
+        self._clock = clock
+        self._bytes_max = bytes_max
+        self._count = count
+        self.by_home: dict[int, HomeCount] = {}
+        self.size_bytes = 0
+        for stored_key, stored in engine.scan(Space.HINTS, b"", b"\xff\xff\xff"):
+            self._add(split_hint_key(stored_key)[0], 1, len(stored_key) + len(stored))
+
+    def keep(
+        self,
+        home: int,
+        key: bytes,
+        body: bytes,
+        flags: int,
+        actor: int,
+        callback: Callable[[Any, bool], None] = _ignore,
+        argument: Any = None,
+    ) -> None:
+        """Keep `body`, a record, for `home`; `callback(argument, durable)` follows.
+
+        Raises `Overloaded` if the bound on bytes is reached, `PeerError` if `body` is no record.
+        """
+        stored_key = hint_key(home, key)
+        old, old_bytes = self._read(stored_key)
+        created_ms = self._clock.wall_ms()
+        if old is not None:
+            created_ms = min(created_ms, old.created_ms)
+            body = _merged(old.body, body, flags)
+            actor = actor or old.actor
+        stored = pack_hint(stored_key, Hint(created_ms, flags, actor, body))
+        growth = len(stored_key) + len(stored) - old_bytes
+        if growth > 0 and self.size_bytes + growth > self._bytes_max:
+            self._count("hints_refused")
+            raise Overloaded("this node keeps as many hints as it may", 1_000)
+        self._add(home, 0 if old_bytes else 1, growth)
+        self._count("hints_kept")
+        self._commits.put_hint(stored_key, stored, bool(flags & messages.FLAG_FSYNC), callback, argument)
+
+    def remove_if_unchanged(self, stored_key: bytes, stored: bytes) -> bool:
+        """Remove a hint whose content has reached its home, unless more was written to it meanwhile."""
+        if self._commits.get_hint(stored_key) != stored:
+            return False
+        self._add(split_hint_key(stored_key)[0], -1, -len(stored_key) - len(stored))
+        self._commits.put_hint(stored_key, None, False, _ignore, None)
+        return True
+
+    def page(self, home: int, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Up to `limit` hints of `home` in order, as (stored key, stored bytes), from above the stored key `after`."""
+        self._commits.flush()
+        start = after + b"\x00" if after else home.to_bytes(2, "big")
+        found: list[tuple[bytes, bytes]] = []
+        for pair in self._engine.scan(Space.HINTS, start, (home + 1).to_bytes(2, "big")):
+            found.append(pair)
+            if len(found) >= limit:
+                break
+        return found
+
+    def held(self, homes: list[int], key: bytes) -> tuple[Record | None, int]:
+        """What this node keeps of `key` for any of `homes`, merged; and the actor it may go on with, or 0."""
+        if not self.by_home:
+            return None, 0
+        record: Record | None = None
+        actor = 0
+        for home in homes:
+            hint, _ = self._read(hint_key(home, key))
+            if hint is not None:
+                found = decode_record(hint.body)
+                record = found if record is None else sync(record, found)
+                actor = actor or hint.actor
+        return record, actor
+
+    def _read(self, stored_key: bytes) -> tuple[Hint | None, int]:
+        """(the hint, its size in bytes with its key); a damaged one counts as not there, but its size counts."""
+        stored = self._commits.get_hint(stored_key)
+        if stored is None:
+            return None, 0
+        size_bytes = len(stored_key) + len(stored)
+        try:
+            return unpack_hint(stored_key, stored), size_bytes
+        except DamagedRecord as error:
+            self._count("hints_damaged")
+            log.error("%s", error)
+            return None, size_bytes
+
+    def _add(self, home: int, hints: int, size_bytes: int) -> None:
+        count = self.by_home.get(home)
+        if count is None:
+            count = self.by_home[home] = HomeCount()
+        count.hints += hints
+        count.size_bytes += size_bytes
+        self.size_bytes += size_bytes
+        if count.hints <= 0:
+            del self.by_home[home]
+
+
+def _merged(old: bytes, new: bytes, flags: int) -> bytes:
+    """The join of two hint bodies."""
+    if old == new:
+        return old
+    try:
+        record = sync(decode_record(old), decode_record(new))
+    except msgspec.DecodeError as error:
+        raise PeerError(f"a peer sent a record that cannot be read: {error}") from error
+    if flags & messages.FLAG_LAST_WRITE_WINS:
+        record = resolve_last_write_wins(record)
+    return encode_record(record)
