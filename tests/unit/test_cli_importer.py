@@ -154,6 +154,22 @@ def test_a_slow_row_bounds_how_far_the_others_run_ahead(tmp_path: Path) -> None:
     assert sink.ahead == 31, "2 workers, 16 rows each, less the one that is stuck"
 
 
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_rejects_after_the_journals_position_are_reported_once(tmp_path: Path, kept: int) -> None:
+    rejects = RejectsFile(tmp_path / "rejects", 0)
+    sizes = [0]
+    for line in (1, 2, 3):
+        rejects.add(Rejected(line, 0, 0, "", ""))
+        sizes.append(rejects.size)
+    rejects.sync()
+    rejects.close()
+    again = RejectsFile(tmp_path / "rejects", sizes[kept])
+    for line in range(kept + 1, 5):
+        again.add(Rejected(line, 0, 0, "", ""))
+    again.close()
+    assert rejected_lines(tmp_path) == [1, 2, 3, 4]
+
+
 @given(st.lists(st.integers(0, 9), max_size=60))
 @settings(max_examples=100, deadline=None)
 def test_the_watermark_is_the_longest_finished_prefix(order: list[int]) -> None:
