@@ -114,7 +114,9 @@ def members(count: int = 2) -> list[Member]:
 
 @asynccontextmanager
 async def started(*peers: Peer) -> AsyncIterator[LogLines]:
-    lines, log = LogLines(), logging.getLogger("quorate.peer")
+    """Start them, stop them at the end, and see that no exception has escaped into the loop meanwhile."""
+    lines, log, escaped = LogLines(), logging.getLogger("quorate.peer"), []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: escaped.append(context))
     log.addHandler(lines)
     level = log.level
     log.setLevel(logging.INFO)
@@ -127,6 +129,7 @@ async def started(*peers: Peer) -> AsyncIterator[LogLines]:
             await peer.transport.stop()
         log.removeHandler(lines)
         log.setLevel(level)
+    assert escaped == []
 
 
 class RawPeer:
@@ -423,6 +426,27 @@ def test_the_newest_connection_replaces_the_older(run: Callable[[Any], None]) ->
     run(main())
 
 
+def test_a_member_removed_while_it_is_replaced_does_not_get_in(run: Callable[[Any], None]) -> None:
+    """The handler, told that the older connection is lost, removes the member whose newer one is just being let in."""
+
+    async def main() -> None:
+        both = members()
+        peer = Peer(1, both)
+        peer.handler.on_disconnect = lambda member: peer.transport.set_members([both[0]])
+        async with started(peer):
+            old, new = [await RawPeer.dial(peer.transport.address, 2) for _ in range(2)]
+            await old.shake_hands()
+            await peer.until_connected(2)
+            await new.shake_hands()
+            await new.until_closed()
+            assert peer.handler.connections_of(2) == ["connected", "disconnected"]
+            assert not peer.transport.connected(2) and peer.transport.peer_states() == {}
+            for raw in (old, new):
+                raw.writer.close()
+
+    run(main())
+
+
 def test_an_unproven_connection_replaces_nothing(run: Callable[[Any], None]) -> None:
     async def main() -> None:
         peer = Peer(1, members())
@@ -442,6 +466,49 @@ def test_an_unproven_connection_replaces_nothing(run: Callable[[Any], None]) -> 
                 raw.writer.close()
 
     run(main())
+
+
+def test_a_member_removed_during_its_handshake_does_not_get_in(run: Callable[[Any], None]) -> None:
+    """Hard case 16, in its narrowest moment: the hello was judged by an older ring than the proof."""
+
+    async def main() -> None:
+        both = members()
+        peer = Peer(1, both)
+        async with started(peer) as log:
+            raw = await RawPeer.dial(peer.transport.address, 2)
+            raw.write(raw.handshake.start() or b"")
+            proof = raw.handshake.receive((await raw.bodies())[0])
+            peer.transport.set_members([both[0]])
+            raw.write(proof or b"")
+            await raw.until_closed()
+            assert "no member any more" in await log.until("no handshake with")
+            assert peer.handler.events == [] and peer.transport.peer_states() == {}
+            raw.writer.close()
+
+    run(main())
+
+
+def test_a_late_attempt_does_not_replace_a_good_connection(run: Callable[[Any], None]) -> None:
+    """Else each replacement would look to the dialer like a loss, and it would go on dialling for ever."""
+
+    async def main() -> None:
+        both = members()
+        low, high = Peer(1, both), Peer(2, both)
+        async with started(low, high):
+            await high.until_connected(1)
+            await low.until_connected(2)
+            await high.transport._connect(both[0], *_host_and_port(both[0]))
+            high.transport.send(1, WriteReply(1, 0))
+            await low.until(lambda: low.handler.messages != [])
+            assert low.handler.connections_of(2) == high.handler.connections_of(1) == ["connected"]
+            assert len(high.transport._open) == 1
+
+    run(main())
+
+
+def _host_and_port(member: Member) -> tuple[str, int]:
+    host, _, port = member.peer_address.rpartition(":")
+    return host, int(port)
 
 
 def test_a_member_moves_to_another_address(run: Callable[[Any], None]) -> None:

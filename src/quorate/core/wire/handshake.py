@@ -202,7 +202,9 @@ class Handshake:
         try:
             frame = _decode(body)
         except (ValueError, RecursionError) as error:
-            raise self._refused(RefusalCode.PROTOCOL, f"a handshake frame is malformed: {_printable(str(error))}") from error
+            raise self._refused(
+                RefusalCode.PROTOCOL, f"a handshake frame is malformed: {_printable(str(error))}"
+            ) from error
         if isinstance(frame, Refusal):
             raise HandshakeRefused(_printable(frame.code), _printable(frame.reason), self._claimed, None)
         step = self._steps.get((self._state, type(frame)))
