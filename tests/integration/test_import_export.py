@@ -133,6 +133,18 @@ def test_an_importer_that_is_killed_resumes(cluster: Cluster, tmp_path: Path, st
     assert exported(cluster, tmp_path / "out.jsonl", node=3) == {row["Package"]: row for row in rows}
 
 
+def test_an_interrupted_importer_says_where_it_is(cluster: Cluster, tmp_path: Path, start_import: StartImport) -> None:
+    write_rows(tmp_path / "p.jsonl", packages(ROWS))
+    process = start_import(cluster, tmp_path / "p.jsonl")
+    wait_for_progress(tmp_path / "p.jsonl", process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=EVENT_TIMEOUT_S)
+    assert (process.returncode, out) == (130, b"")
+    told = [line for line in err.decode().splitlines() if line]
+    assert told[0].endswith("run the same command again to go on from there")
+    assert told[1:] == ["interrupted"]
+
+
 def test_an_importer_without_a_cluster_stops_with_5_and_keeps_its_journal(
     cluster: Cluster, tmp_path: Path, start_import: StartImport
 ) -> None:
