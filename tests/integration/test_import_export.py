@@ -106,7 +106,7 @@ def test_all_nodes_killed_while_importing_lose_nothing_that_was_acknowledged(
     for _ in range(2):
         done_before = wait_for_progress(tmp_path / "p.jsonl", process, beyond=done_before)
         cluster.kill_all()
-        process.send_signal(signal.SIGSTOP)  # So that it sends nothing again before we have looked.
+        process.send_signal(signal.SIGSTOP)  # So that it is not done before the second kill.
         cluster.start()
         held = exported(cluster, tmp_path / "out.jsonl", node=2)
         missing = [row["Package"] for row in rows[:done_before] if row["Package"] not in held]
@@ -115,7 +115,6 @@ def test_all_nodes_killed_while_importing_lose_nothing_that_was_acknowledged(
     out, err = process.communicate(timeout=EVENT_TIMEOUT_S)
     assert process.returncode == 0, err.decode()
     assert json.loads(out)["imported"] == ROWS
-    assert json.loads(out)["retries"] > 0
     assert exported(cluster, tmp_path / "out.jsonl", node=3) == {row["Package"]: row for row in rows}
 
 
