@@ -30,6 +30,7 @@ from quorate.node.inspection import Inspection
 from quorate.node.listing import Listing
 from quorate.node.options import NodeOptions
 from quorate.node.put_operation import PutReply
+from quorate.node.record_cache import RecordCache
 from quorate.node.records import RecordStore
 from quorate.node.replica import Replica
 from quorate.node.requests import RequestTable
@@ -65,9 +66,11 @@ class Node:
         shared.requests = RequestTable(clock, scheduler)
         shared.commits = CommitQueue(engine, scheduler, self.fence)
         self._epochs = Epochs(member=member_number, engine=engine, clock=clock, rng=rng, on_failure=self.fence)
+        self._cache = RecordCache(shared.options.record_cache_bytes)
         shared.records = RecordStore(
             member=member_number,
             commits=shared.commits,
+            cache=self._cache,
             epochs=self._epochs,
             hybrid_clock=shared.hybrid_clock,
             clock=clock,
@@ -108,6 +111,7 @@ class Node:
 
     def fence(self, error: StorageError) -> None:
         """The disk failed: stop acknowledging and say so (hard case 27). Only a restart lifts this."""
+        self._cache.clear()
         if not self._shared.fenced_because or self._disk_full:
             self._disk_full = False
             self._shared.fenced_because = str(error)

@@ -28,7 +28,7 @@ from quorate.core.causality.dotted_version_vectors import (
     update,
 )
 from quorate.core.causality.hybrid_logical_clock import HybridLogicalClock
-from quorate.core.envelope import pack, unpack
+from quorate.core.envelope import digest_of, pack, unpack
 from quorate.core.errors import CallerError, DamagedRecord, PeerError
 from quorate.core.limits import SIBLINGS_MAX
 from quorate.core.ports import Clock
@@ -36,11 +36,9 @@ from quorate.core.record import EMPTY_CONTEXT, TOMBSTONE, VALUE, Record, decode_
 from quorate.core.store import PutRequest
 from quorate.node.commit_queue import CommitQueue
 from quorate.node.epochs import Epochs
+from quorate.node.record_cache import RecordCache, Stored
 
 log = logging.getLogger(__name__)
-
-Stored = tuple[int, int, bytes]
-"""(digest, local marker, body)"""
 
 CommitCallback = Callable[[Any, bool], None]
 
@@ -48,13 +46,14 @@ CommitCallback = Callable[[Any, bool], None]
 class RecordStore:
     """Records by storage key, through the commit queue."""
 
-    __slots__ = ("_clock", "_commits", "_count", "_epochs", "_hybrid_clock", "_member")
+    __slots__ = ("_cache", "_clock", "_commits", "_count", "_epochs", "_hybrid_clock", "_member")
 
     def __init__(
         self,
         *,
         member: int,
         commits: CommitQueue,
+        cache: RecordCache,
         epochs: Epochs,
         hybrid_clock: HybridLogicalClock,
         clock: Clock,
@@ -62,6 +61,7 @@ class RecordStore:
     ) -> None:
         self._member = member
         self._commits = commits
+        self._cache = cache
         self._epochs = epochs
         self._hybrid_clock = hybrid_clock
         self._clock = clock
@@ -69,15 +69,20 @@ class RecordStore:
 
     def read(self, key: bytes) -> Stored | None:
         """What is stored under `key`, checked. Raises `DamagedRecord`, `StorageError`."""
+        found = self._cache.get(key)
+        if found is not None:
+            return found
         stored = self._commits.get(key)
         if stored is None:
             return None
         try:
-            return unpack(key, stored)
+            found = unpack(key, stored)
         except DamagedRecord:
             self._count("records_damaged")
             log.error("a stored record does not match its checksum and counts as lost (key %r)", key)
             raise
+        self._cache.put(key, found)
+        return found
 
     def coordinate(
         self, key: bytes, request: PutRequest, ttl_ms: int, last_write_wins: bool
@@ -118,8 +123,10 @@ class RecordStore:
     def write(
         self, key: bytes, body: bytes, marker: int, synced: bool, callback: CommitCallback, argument: Any
     ) -> None:
-        """Queue the write of a record that `coordinate` made."""
-        self._commits.put(key, pack(key, marker, body), synced, callback, argument)
+        """Queue the write of a record that `coordinate` or `merge` made."""
+        digest = digest_of(key, body)
+        self._cache.put(key, (digest, marker, body))
+        self._commits.put(key, pack(digest, marker, body), synced, callback, argument)
 
     def merge(
         self, key: bytes, body: bytes, last_write_wins: bool, synced: bool, callback: CommitCallback, argument: Any
@@ -134,7 +141,7 @@ class RecordStore:
         except DamagedRecord:
             stored = None
         if stored is None:
-            self._commits.put(key, pack(key, 0, body), synced, callback, argument)
+            self.write(key, body, 0, synced, callback, argument)
             return
         _, marker, mine_body = stored
         if mine_body == body:
@@ -152,7 +159,7 @@ class RecordStore:
             self._count("actors_disowned")
             marker = 0
         merged_body = body if merged is theirs else encode_record(merged)
-        self._commits.put(key, pack(key, marker, merged_body), synced, callback, argument)
+        self.write(key, merged_body, marker, synced, callback, argument)
 
     def observe(self, record: Record) -> None:
         """Let the hybrid clock follow the times of a peer's record, if they are not too far ahead."""
