@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from quorate.core.store import Failure, GetRequest, GetResult, PutRequest, PutResult
 from quorate.sim.run import SimOptions, Simulation
 
@@ -67,7 +65,6 @@ class Story:
         self.passes(4_000)
 
 
-@pytest.mark.xfail(strict=True, reason="request numbers begin at 1 in every life of a process")
 def test_an_acknowledgement_for_a_former_life_is_not_taken_for_one_of_this_life() -> None:
     """Hard case 31. n1 dies while n2 syncs its write; n2's answer then reaches the next life of n1, which has a write
     under way to n2 itself. Request numbers that begin anew with each process would take the one for the other."""
@@ -87,9 +84,6 @@ def test_an_acknowledgement_for_a_former_life_is_not_taken_for_one_of_this_life(
     assert story.copies(b"b", b"second") == 2
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a forward reports the refusal of its last target, whatever it handed out before"
-)
 def test_a_forward_that_may_have_arrived_is_not_called_not_done() -> None:
     """Hard case 31. One replica does the write and all that it sends is lost; the others refuse, as their disks have
     not reserved epochs yet. A refusal by one says nothing about the other. (Forwards go round, so each comes first

@@ -74,7 +74,7 @@ LIST_PAGE_KEYS_MAX = 1_000
 
 # The Python clients.
 SEEDS_MAX = 64
-CONNECTIONS_PER_NODE = 2
+CONNECTIONS_PER_NODE = 1
 """Of an asynchronous client: each carries many requests at once."""
 SOCKETS_PER_NODE_MAX = 32
 """Of a synchronous client: each carries one request at a time, so this is also its threads per node."""

@@ -103,7 +103,7 @@ class Coordinator:
         key = storage_key(partition, request.bucket, request.key)
         ttl_ms = request.ttl_ms if request.ttl_ms >= 0 else bucket.ttl_ms
         try:
-            record, body, marker = node.records.coordinate(key, request, ttl_ms, bucket.last_write_wins)
+            record, body, marker, base = node.records.coordinate(key, request, ttl_ms, bucket.last_write_wins)
         except CallerError as error:
             reply(Failure("caller", str(error)))
             return
@@ -114,7 +114,7 @@ class Coordinator:
             reply(Failure("unavailable", f"this node's disk failed: {error}"))
             return
         result = PutResult(context_of(record), len(record.siblings))
-        operation = PutOperation(node, bucket, placement, key, body, result, w, timeout_ms, reply)
+        operation = PutOperation(node, bucket, placement, key, body, base, result, w, timeout_ms, reply)
         if bucket.synced:
             # The others may have it before it is synced here: a lost machine raises the epoch floor anyway.
             node.records.write(key, body, marker, False, _written, operation)

@@ -63,7 +63,7 @@ class Node:
         shared.clock, shared.scheduler, shared.rng = clock, scheduler, rng
         shared.view = ClusterView(self_number=member_number, ring=ring, defaults=defaults, engine=engine)
         shared.hybrid_clock = HybridLogicalClock(shared.options.clock_skew_max_ms)
-        shared.requests = RequestTable(clock, scheduler)
+        shared.requests = RequestTable(clock, scheduler, rng)
         shared.commits = CommitQueue(engine, scheduler, self.fence)
         self._epochs = Epochs(member=member_number, engine=engine, clock=clock, rng=rng, on_failure=self.fence)
         self._cache = RecordCache(shared.options.record_cache_bytes)

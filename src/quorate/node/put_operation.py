@@ -24,7 +24,7 @@ _OK = int(Status.OK)
 class PutOperation(PutTally):
     """A put in flight. Its tally is the pure base class; this adds the sending and the answering."""
 
-    __slots__ = ("body", "flags", "id", "key", "node", "others", "reply", "result", "size_bytes", "timeout_ms")
+    __slots__ = ("base", "body", "flags", "id", "key", "node", "others", "reply", "result", "size_bytes", "timeout_ms")
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class PutOperation(PutTally):
         placement: Placement,
         key: bytes,
         body: bytes,
+        base: int,
         result: PutResult,
         w: int,
         timeout_ms: int,
@@ -44,6 +45,7 @@ class PutOperation(PutTally):
         self.others = placement.others
         self.key = key
         self.body = body
+        self.base = base
         self.size_bytes = len(body)
         self.result = result
         self.timeout_ms = timeout_ms
@@ -59,7 +61,7 @@ class PutOperation(PutTally):
             return
         node = self.node
         send = node.transport.send
-        message = Write(self.id, self.timeout_ms, node.view.ring.version, self.key, self.body, self.flags)
+        message = Write(self.id, self.timeout_ms, node.view.ring.version, self.key, self.body, self.flags, self.base)
         self.body = b""
         for member in self.others:
             if not send(member, message):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -28,10 +28,13 @@ from quorate.core.causality.dotted_version_vectors import (
     update,
 )
 from quorate.core.causality.hybrid_logical_clock import HybridLogicalClock
+from quorate.core.causality.version_vectors import descends
 from quorate.core.envelope import digest_of, pack, unpack
 from quorate.core.errors import CallerError, DamagedRecord, PeerError
 from quorate.core.limits import SIBLINGS_MAX
+from quorate.core.messages import NO_BASE
 from quorate.core.ports import Clock
+from quorate.core.quorum.get_tally import ABSENT_DIGEST
 from quorate.core.record import EMPTY_CONTEXT, TOMBSTONE, VALUE, Record, decode_record, encode_record
 from quorate.core.store import PutRequest
 from quorate.node.commit_queue import CommitQueue
@@ -39,6 +42,16 @@ from quorate.node.epochs import Epochs
 from quorate.node.record_cache import RecordCache, Stored
 
 log = logging.getLogger(__name__)
+
+
+class Coordinated(NamedTuple):
+    """What a put leads to: the new record, its bytes, its marker, and the digest it was built on (or `NO_BASE`)."""
+
+    record: Record
+    body: bytes
+    marker: int
+    base: int
+
 
 CommitCallback = Callable[[Any, bool], None]
 
@@ -84,26 +97,31 @@ class RecordStore:
         self._cache.put(key, found)
         return found
 
-    def coordinate(
-        self, key: bytes, request: PutRequest, ttl_ms: int, last_write_wins: bool
-    ) -> tuple[Record, bytes, int]:
-        """Make the record that `request` leads to: (record, its bytes, marker). Nothing is written yet.
+    def coordinate(self, key: bytes, request: PutRequest, ttl_ms: int, last_write_wins: bool) -> Coordinated:
+        """Make the record that `request` leads to. Nothing is written yet.
 
         Raises `CallerError` if the key would get too many siblings, `Overloaded` if no epoch is at hand.
         """
-        record, marker = self._local(key)
+        try:
+            stored = self.read(key)
+        except DamagedRecord:
+            stored = None
+        record = decode_record(stored[2]) if stored is not None else None
+        marker = stored[1] if stored is not None else 0
         if request.operation and record is not None and has_operation(record, request.operation) is not None:
             # A retry of what this store has done already: the same event, not a second one.
-            return record, encode_record(record), marker
+            return Coordinated(record, encode_record(record), marker, NO_BASE)
         context = request.context or EMPTY_CONTEXT
         if request.overwrite_seen:
             context = context_of(record)
-        actor = self._actor_for(record, marker, context.clock)
+        nothing_unseen = descends(record.clock if record is not None else {}, context.clock)
+        if record is None or not nothing_unseen or not vouches(marker, self._epochs.floor, self._member):
+            marker = self._epochs.mint()
         wall_ms = self._clock.wall_ms()
         new = update(
             record,
             context,
-            actor,
+            marker,
             self._hybrid_clock.tick(wall_ms, context.time),
             b"" if request.delete else request.value,
             request.content_type,
@@ -118,7 +136,8 @@ class RecordStore:
             raise CallerError(
                 f"this key already has {siblings - 1} siblings; read it and put with the context of what was read"
             )
-        return new, encode_record(new), actor
+        base = (stored[0] if stored is not None else ABSENT_DIGEST) if nothing_unseen else NO_BASE
+        return Coordinated(new, encode_record(new), marker, base)
 
     def write(
         self, key: bytes, body: bytes, marker: int, synced: bool, callback: CommitCallback, argument: Any
@@ -129,17 +148,30 @@ class RecordStore:
         self._commits.put(key, pack(digest, marker, body), synced, callback, argument)
 
     def merge(
-        self, key: bytes, body: bytes, last_write_wins: bool, synced: bool, callback: CommitCallback, argument: Any
+        self,
+        key: bytes,
+        body: bytes,
+        last_write_wins: bool,
+        synced: bool,
+        callback: CommitCallback,
+        argument: Any,
+        base: int = NO_BASE,
     ) -> None:
-        """Sync a peer's record into the local one; `callback(argument, durable)` follows. Raises `PeerError`."""
+        """Sync a peer's record into the local one; `callback(argument, durable)` follows. Raises `PeerError`.
+
+        `base`: see `messages.Write`.
+        """
+        try:
+            stored = self.read(key)
+        except DamagedRecord:
+            stored, base = None, NO_BASE
+        if base == (stored[0] if stored is not None else ABSENT_DIGEST):
+            self.write(key, body, stored[1] if stored is not None else 0, synced, callback, argument)
+            return
         try:
             theirs = decode_record(body)
         except msgspec.DecodeError as error:
             raise PeerError(f"a peer sent a record that cannot be read: {error}") from error
-        try:
-            stored = self.read(key)
-        except DamagedRecord:
-            stored = None
         if stored is None:
             self.write(key, body, 0, synced, callback, argument)
             return
@@ -166,22 +198,3 @@ class RecordStore:
         for sibling in record.siblings:
             if not self._hybrid_clock.observe(sibling.time, self._clock.wall_ms()):
                 self._count("clock_skew_refused")
-
-    def _local(self, key: bytes) -> tuple[Record | None, int]:
-        try:
-            stored = self.read(key)
-        except DamagedRecord:
-            return None, 0
-        if stored is None:
-            return None, 0
-        return decode_record(stored[2]), stored[1]
-
-    def _actor_for(self, record: Record | None, marker: int, context_clock: dict[int, int]) -> int:
-        """The marked actor while this store can vouch for it, else a new one."""
-        if (
-            record is not None
-            and vouches(marker, self._epochs.floor, self._member)
-            and context_clock.get(marker, 0) <= record.clock.get(marker, 0)
-        ):
-            return marker
-        return self._epochs.mint()
