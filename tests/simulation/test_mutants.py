@@ -5,6 +5,7 @@ A checker that never fired proves nothing. Each mutant names the checks that may
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -27,11 +28,11 @@ Mutate = Callable[[pytest.MonkeyPatch], None]
 
 def acknowledge_one_replica_early(patch: pytest.MonkeyPatch) -> None:
     genuine = PutOperation.__init__
+    place_of_w = list(inspect.signature(genuine).parameters).index("w") - 1
 
-    def init(
-        self: Any, node: Any, bucket: Any, placement: Any, key: Any, body: Any, result: Any, w: int, *rest: Any
-    ) -> None:
-        genuine(self, node, bucket, placement, key, body, result, max(1, w - 1), *rest)
+    def init(self: Any, *arguments: Any) -> None:
+        fewer = max(1, arguments[place_of_w] - 1)
+        genuine(self, *arguments[:place_of_w], fewer, *arguments[place_of_w + 1 :])
 
     patch.setattr(PutOperation, "__init__", init)
 
@@ -46,7 +47,7 @@ def acknowledge_before_the_disk_has_it(patch: pytest.MonkeyPatch) -> None:
 
 
 def replicas_acknowledge_and_store_nothing(patch: pytest.MonkeyPatch) -> None:
-    def merge(self: Any, key: Any, body: Any, lww: Any, synced: Any, callback: Any, argument: Any) -> None:
+    def merge(self: Any, key: Any, body: Any, lww: Any, synced: Any, callback: Any, argument: Any, *rest: Any) -> None:
         callback(argument, True)
 
     patch.setattr(RecordStore, "merge", merge)
