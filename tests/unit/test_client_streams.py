@@ -156,9 +156,9 @@ def test_a_blocked_connection_takes_no_more() -> None:
     async def main() -> None:
         connection, _ = connection_of(Traffic())
         connection.pause_writing()
-        assert connection.node.least_busy() is None
+        assert connection.node.best_connection(0.0) is None
         connection.resume_writing()
-        assert connection.node.least_busy() is connection
+        assert connection.node.best_connection(0.0) is connection
 
     asyncio.run(main())
 
