@@ -100,6 +100,7 @@ class RecordingHandler:
         self.ages_ms: list[float] = []
         self.react: Callable[[int, Message], None] | None = None
         self.on_connect: Callable[[int], None] | None = None
+        self.on_disconnect: Callable[[int], None] | None = None
         self.wake: Callable[[], None] = lambda: None
 
     def on_message(self, member: int, message: Message, age_ms: float) -> None:
@@ -119,6 +120,8 @@ class RecordingHandler:
     def on_disconnected(self, member: int) -> None:
         self.events.append(("disconnected", member))
         self.wake()
+        if self.on_disconnect is not None:
+            self.on_disconnect(member)
 
     def connections_of(self, member: int) -> list[str]:
         """What was told about the connection with `member`, without messages."""

@@ -256,6 +256,14 @@ def test_messages_may_come_in_one_chunk_with_the_last_frame_of_the_handshake() -
     assert endpoint.handler.messages == [(2, large)]
 
 
+def test_frames_that_came_with_the_end_are_not_delivered() -> None:
+    """The handler ends the connection at the first of three frames, which the loop has read as one chunk."""
+    endpoint = authenticated()
+    endpoint.handler.react = lambda member, message: endpoint.connection.end(None)
+    endpoint.receive(frame(encode_messages([WriteReply(1, 0)])) * 3)
+    assert len(endpoint.handler.messages) == 1 and endpoint.owner.ends == [None]
+
+
 @pytest.mark.parametrize("make", [Endpoint, authenticated])
 @pytest.mark.parametrize("declared", [FRAME_BYTES_MAX + 1, 2**31, 2**32 - 1])
 def test_a_huge_length_is_refused_at_once_and_takes_no_memory(make: Callable[[], Endpoint], declared: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 from quorate.core.causality.actor import member_of
-from quorate.core.envelope import pack, unpack
+from quorate.core.envelope import digest_of, pack, unpack
 from quorate.core.errors import DamagedRecord
 from quorate.core.record import encode_record
 from tests.property.pure_replicas import (
@@ -81,7 +81,9 @@ def test_a_damaged_record_counts_as_none_and_the_next_write_stands() -> None:
     replicas.put(first, replicas.read(first))
     replicas.send(first, second)
     assert first.disk.record is not None
-    stored = bytearray(pack(b"key", first.disk.marker, encode_record(first.disk.record)))
+    stored = bytearray(
+        pack(digest_of(b"key", encode_record(first.disk.record)), first.disk.marker, encode_record(first.disk.record))
+    )
     stored[-1] ^= 1
     with pytest.raises(DamagedRecord):
         unpack(b"key", bytes(stored))

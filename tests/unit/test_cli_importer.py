@@ -77,23 +77,27 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(
     count=st.integers(0, 60),
     bad=st.sets(st.integers(0, 59), max_size=8),
-    cuts=st.lists(st.integers(1, 40), max_size=3),
+    cuts=st.lists(st.tuples(st.integers(1, 40), st.booleans()), max_size=3),
 )
 @settings(max_examples=40, deadline=None)
 def test_cut_anywhere_and_resumed(
-    tmp_path_factory: pytest.TempPathFactory, count: int, bad: set[int], cuts: list[int]
+    tmp_path_factory: pytest.TempPathFactory, count: int, bad: set[int], cuts: list[tuple[int, bool]]
 ) -> None:
     folder = tmp_path_factory.mktemp("import")
     body = sample(count, bad)
     stored: dict[bytes, bytes] = {}
     operations: dict[bytes, set[int]] = {}
-    for cut in [*cuts, 0]:
+    for cut, saved in [*cuts, (0, True)]:
+        before = (folder / "journal").read_bytes() if (folder / "journal").exists() else None
         sink = FakeSink({cut: Cut()} if cut else None)
         sink.rows, sink.operations = stored, operations
         try:
             journal = run_import(folder, body, sink)
             break
         except Cut:
+            if not saved and before is not None:
+                # Killed before the journal was written again, though rows were stored and reported since.
+                (folder / "journal").write_bytes(before)
             journal = open_journal(folder / "journal", body)
             assert journal.resumed
             done = {f"k{n}".encode() for n in range(journal.progress.line) if n not in bad}
@@ -148,6 +152,22 @@ def test_a_slow_row_bounds_how_far_the_others_run_ahead(tmp_path: Path) -> None:
     run_import(tmp_path, sample(200, set()), sink, concurrency=2)
     assert len(sink.rows) == 200
     assert sink.ahead == 31, "2 workers, 16 rows each, less the one that is stuck"
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_rejects_after_the_journals_position_are_reported_once(tmp_path: Path, kept: int) -> None:
+    rejects = RejectsFile(tmp_path / "rejects", 0)
+    sizes = [0]
+    for line in (1, 2, 3):
+        rejects.add(Rejected(line, 0, 0, "", ""))
+        sizes.append(rejects.size)
+    rejects.sync()
+    rejects.close()
+    again = RejectsFile(tmp_path / "rejects", sizes[kept])
+    for line in range(kept + 1, 5):
+        again.add(Rejected(line, 0, 0, "", ""))
+    again.close()
+    assert rejected_lines(tmp_path) == [1, 2, 3, 4]
 
 
 @given(st.lists(st.integers(0, 9), max_size=60))

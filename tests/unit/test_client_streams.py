@@ -13,7 +13,7 @@ from quorate.client.commands import ping_command
 from quorate.client.protocol import AttemptFailure, FailureKind
 from quorate.client.streams import Connection, StreamNode, Traffic
 from quorate.core.errors import CallerError, OutcomeUnknown, QuorateError, Unavailable
-from quorate.core.limits import CALLS_IN_FLIGHT_MAX, CONNECTION_SILENCE_MS
+from quorate.core.limits import CALLS_IN_FLIGHT_MAX, CONNECTION_SILENCE_MS, HELD_UP_AFTER_MS
 from tests.unit.client_fakes import HANG, FakeCluster
 
 
@@ -156,9 +156,9 @@ def test_a_blocked_connection_takes_no_more() -> None:
     async def main() -> None:
         connection, _ = connection_of(Traffic())
         connection.pause_writing()
-        assert connection.node.least_busy() is None
+        assert connection.node.best_connection(0.0) is None
         connection.resume_writing()
-        assert connection.node.least_busy() is connection
+        assert connection.node.best_connection(0.0) is connection
 
     asyncio.run(main())
 
@@ -232,16 +232,34 @@ def test_a_call_that_cannot_use_its_room_passes_it_on() -> None:
     asyncio.run(main())
 
 
-def test_busy_nodes_get_a_second_connection_and_no_third() -> None:
+def test_one_connection_carries_all_as_long_as_its_replies_come() -> None:
     async def main(cluster: FakeCluster) -> None:
         async with quorate.aio.connect(cluster.seeds, timeout_ms=10_000) as db:
             bucket = db.bucket("b")
             for _ in range(5):
-                await asyncio.gather(*(bucket.put(f"k{n}", n) for n in range(200)))
-        assert cluster.nodes[0].connections_made == 2
+                await asyncio.gather(*(bucket.put(f"k{n}", n) for n in range(50)))
+        assert cluster.nodes[0].connections_made == 1
 
     with FakeCluster(1) as cluster:
         asyncio.run(main(cluster))
+
+
+def test_what_is_held_up_is_passed_over_for_the_emptiest_of_the_others() -> None:
+    async def main() -> None:
+        traffic = Traffic()
+        node = StreamNode("127.0.0.1:1")
+        first, second = Connection(node, traffic), Connection(node, traffic)
+        node.connections += [first, second]
+        first.send(b"", 1_000.0, 0.0)
+        assert node.best_connection(HELD_UP_AFTER_MS) is first
+        assert node.best_connection(HELD_UP_AFTER_MS + 1) is second
+        second.send(b"", 1_000.0, 0.0)
+        second.send(b"", 1_000.0, 0.0)
+        assert node.best_connection(HELD_UP_AFTER_MS + 1) is first, "both are held up: the shorter queue"
+        first.blocked = second.blocked = True
+        assert node.best_connection(0.0) is None
+
+    asyncio.run(main())
 
 
 def test_a_cancelled_call_leaves_the_next_ones_reply_alone() -> None:

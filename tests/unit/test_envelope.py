@@ -23,12 +23,14 @@ bodies = st.binary(min_size=1, max_size=400)
 
 @given(keys, markers, bodies)
 def test_what_is_packed_comes_back(key: bytes, marker: int, body: bytes) -> None:
-    assert unpack(key, pack(key, marker, body)) == (digest_of(key, body), marker, body)
+    assert unpack(key, pack(digest_of(key, body), marker, body)) == (digest_of(key, body), marker, body)
 
 
 @given(keys, markers, markers, bodies)
 def test_the_digest_is_the_same_whatever_the_marker(key: bytes, one: int, other: int, body: bytes) -> None:
-    assert unpack(key, pack(key, one, body))[0] == unpack(key, pack(key, other, body))[0]
+    assert (
+        unpack(key, pack(digest_of(key, body), one, body))[0] == unpack(key, pack(digest_of(key, body), other, body))[0]
+    )
 
 
 def test_equal_bodies_under_different_keys_have_different_digests() -> None:
@@ -37,14 +39,14 @@ def test_equal_bodies_under_different_keys_have_different_digests() -> None:
 
 def test_the_layout_on_disk_does_not_change_by_accident() -> None:
     """Data directories outlive versions: a change here needs a new format byte and a reader for the old one."""
-    stored = pack(b"key", make_actor(1, 5), b"body")
+    stored = pack(digest_of(b"key", b"body"), make_actor(1, 5), b"body")
     assert stored.hex() == "01ba9193886060229f0001000000000005626f6479"
     assert len(stored) == HEADER_BYTES + len(b"body")
 
 
 @pytest.mark.parametrize("marker", [0, ACTOR])
 def test_every_flipped_bit_is_noticed(marker: int) -> None:
-    stored = pack(KEY, marker, BODY)
+    stored = pack(digest_of(KEY, BODY), marker, BODY)
     for bit in range(len(stored) * 8):
         changed = bytearray(stored)
         changed[bit // 8] ^= 1 << bit % 8
@@ -54,7 +56,7 @@ def test_every_flipped_bit_is_noticed(marker: int) -> None:
 
 @pytest.mark.parametrize("marker", [0, ACTOR])
 def test_every_truncation_is_noticed(marker: int) -> None:
-    stored = pack(KEY, marker, BODY)
+    stored = pack(digest_of(KEY, BODY), marker, BODY)
     for length in range(len(stored)):
         with pytest.raises(DamagedRecord):
             unpack(KEY, stored[:length])
@@ -62,7 +64,7 @@ def test_every_truncation_is_noticed(marker: int) -> None:
 
 def test_every_pair_of_flips_in_marker_and_check_is_noticed() -> None:
     """The check is tied to the marker; no two flips, one in each, may cancel out."""
-    stored = pack(KEY, ACTOR, b"body")
+    stored = pack(digest_of(KEY, b"body"), ACTOR, b"body")
     for one in range(8, 72):
         for other in range(72, 136):
             changed = bytearray(stored)
@@ -74,7 +76,7 @@ def test_every_pair_of_flips_in_marker_and_check_is_noticed() -> None:
 
 @given(keys, markers, bodies, st.data())
 def test_any_damage_is_noticed(key: bytes, marker: int, body: bytes, data: st.DataObject) -> None:
-    stored = pack(key, marker, body)
+    stored = pack(digest_of(key, body), marker, body)
     start = data.draw(st.integers(0, len(stored) - 1))
     noise = data.draw(st.binary(max_size=len(stored) - start + 4))
     changed = stored[:start] + noise + stored[start + len(noise) :]
@@ -87,11 +89,11 @@ def test_any_damage_is_noticed(key: bytes, marker: int, body: bytes, data: st.Da
 def test_a_record_under_the_wrong_key_is_noticed(key: bytes, other: bytes, marker: int, body: bytes) -> None:
     if key != other:
         with pytest.raises(DamagedRecord):
-            unpack(other, pack(key, marker, body))
+            unpack(other, pack(digest_of(key, body), marker, body))
 
 
 def test_the_error_names_the_key_the_cause_and_what_happens_next() -> None:
     with pytest.raises(DamagedRecord, match=r"alice.*too short.*repair"):
         unpack(KEY, b"")
     with pytest.raises(DamagedRecord, match="format is 9"):
-        unpack(KEY, b"\x09" + pack(KEY, 0, BODY)[1:])
+        unpack(KEY, b"\x09" + pack(digest_of(KEY, BODY), 0, BODY)[1:])

@@ -204,6 +204,8 @@ def test_a_damaged_record_is_never_an_answer_and_is_repaired() -> None:
     data = cluster.engines[2].data
     place = next(place for place in data if place[0] == Space.DATA)
     data[place] = data[place][:-1] + bytes([data[place][-1] ^ 1])
+    cluster.kill(2)
+    cluster.boot(2)
     assert cluster.values(2, b"k") == [b"v"]
     assert cluster.values(1, b"k", r=2) == [b"v"]
     cluster.put(1, b"k", b"w", overwrite_seen=True)

@@ -82,7 +82,8 @@ def exported_fields(data: bytes, content_type: str) -> dict[str, Any]:
     if content_type != JSON_TYPE:
         return value_fields(data, content_type)
     try:
-        msgspec.json.decode(data)
+        data.decode("utf-8")
+        msgspec.json.decode(data, type=msgspec.Raw)  # Checks the form only: no number is too large to pass through.
         value = msgspec.Raw(msgspec.json.format(data, indent=-1))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return value_fields(data, content_type, as_base64=True)

@@ -68,7 +68,11 @@ class Importer:
         saver = asyncio.ensure_future(self._save_now_and_then())
         workers = [asyncio.ensure_future(self._work()) for _ in range(self._concurrency)]
         try:
-            await self._first_failure(saver, workers)
+            unfinished = {saver, *workers}
+            while unfinished != {saver}:
+                done, unfinished = await asyncio.wait(unfinished, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()  # Raises at once what any of them raised.
         finally:
             for task in (saver, *workers):
                 task.cancel()
@@ -110,15 +114,6 @@ class Importer:
         progress.rejects_bytes = self._rejects.size
         if not self._watermark.full:
             self._room.set()
-
-    async def _first_failure(self, saver: asyncio.Task[None], workers: list[asyncio.Task[None]]) -> None:
-        """Wait for all workers; raises at once what any of them, or the saver, raises."""
-        running = asyncio.ensure_future(asyncio.gather(*workers))
-        await asyncio.wait((saver, running), return_when=asyncio.FIRST_COMPLETED)
-        if saver.done():
-            running.cancel()
-            saver.result()
-        await running
 
     async def _save_now_and_then(self) -> None:
         while True:

@@ -68,6 +68,8 @@ def plan_cluster(
 
     Raises `StartupError` if the options disagree with the cluster that is there, or a new one's ports are in use.
     """
+    if (path / "identity.json").exists():
+        raise StartupError(f"{path} is the data directory of one node; start it with: quorate start --data {path}")
     cluster_path = path / "cluster.json"
     known = read_cluster_file(cluster_path)
     if known is None:
@@ -127,8 +129,6 @@ def _refuse_orphans(path: Path) -> None:
                 f"{path} holds the data of {', '.join(orphans)} but no cluster.json; "
                 f"copy it back from {path / orphans[0] / 'cluster.json'}, or give another --data"
             )
-        if (path / "identity.json").exists():
-            raise StartupError(f"{path} is the data directory of one node; start it with: quorate start --data {path}")
 
 
 def _refuse_changes(

@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("transfer", "Load a JSON Lines or CSV file into a bucket."),
     "export": ("transfer", "Write a bucket to a JSON Lines file."),
     "bench": ("bench", "Measure throughput and latency of a cluster."),
+    "sim": ("sim_command", "Simulate whole clusters with faults, and check what they did."),
 }
 """Command → (module of this package, one-line help). The module's attribute is `<command>_command`."""
 

@@ -85,11 +85,17 @@ def import_command(
                     sink = OverwritingBucket(access, name)
                     await Importer(rows, sink, journal, rejects, patience, concurrency, on_progress).run()
 
+        def position() -> str:
+            done = f"{journal.progress.imported} rows are in, up to line {journal.progress.line}"
+            return f"{done}; run the same command again to go on from there"
+
         try:
             asyncio.run(run())
         except (Unavailable, OutcomeUnknown, CallerError) as error:
-            done = f"{journal.progress.imported} rows are in, up to line {journal.progress.line}"
-            raise type(error)(f"{error}\n{done}; run the same command again to go on from there") from None
+            raise type(error)(f"{error}\n{position()}") from None
+        except KeyboardInterrupt:
+            click.echo(position(), err=True)
+            raise
     journal.remove()
     _summarise(journal.progress, before, time.monotonic() - began, patience.retries, rejects_path, as_json)
     return ERROR if journal.progress.rejected else OK

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from time import monotonic
-from typing import Final
 
 from quorate.client import commands
 from quorate.client.housekeeping import Timetable, learn_ring
@@ -20,9 +19,6 @@ from quorate.client.routing import Router
 from quorate.client.streams import StreamNode, Traffic, now_ms, open_connection
 from quorate.core.errors import CallerError, QuorateError, Unavailable
 from quorate.core.limits import CALLS_IN_FLIGHT_MAX, CONNECTIONS_PER_NODE, PROBE_TIMEOUT_MS
-
-_CONNECTION_IS_BUSY: Final = 8
-"""Requests in flight on a node's least busy connection from which another connection is opened."""
 
 
 class AsyncCalls:
@@ -77,12 +73,12 @@ class AsyncCalls:
         if node is None:
             raise Unavailable("no node is known by an address that a client could use; connect to another seed")
         attempt_ms = router.attempt_ms(node, command, total_ms, total_ms, 0)
-        connection = node.least_busy()
+        connection = node.best_connection(started_ms)
         if connection is None or self._traffic.in_flight >= CALLS_IN_FLIGHT_MAX:
             reply = await self._send(node, command, attempt_ms, total_ms)
         else:
             answer = connection.send(command.payload(attempt_ms), attempt_ms, started_ms)
-            if len(connection.pending) >= _CONNECTION_IS_BUSY and len(node.connections) < CONNECTIONS_PER_NODE:
+            if connection.held_up(started_ms) and len(node.connections) < CONNECTIONS_PER_NODE:
                 self._grow(node, started_ms)
             reply = await answer
         if reply.__class__ is command.expects:
@@ -130,7 +126,9 @@ class AsyncCalls:
                 if failure is not None:
                     self._traffic.admit()
                     return failure
-            elif self._traffic.in_flight < CALLS_IN_FLIGHT_MAX and (connection := node.least_busy()) is not None:
+            elif (
+                self._traffic.in_flight < CALLS_IN_FLIGHT_MAX and (connection := node.best_connection(now)) is not None
+            ):
                 attempt_ms = max(1.0, min(attempt_ms, deadline_ms - now))
                 return await connection.send(command.payload(attempt_ms), attempt_ms, now)
             else:

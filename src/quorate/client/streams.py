@@ -31,6 +31,7 @@ from quorate.core.limits import (
     CLIENT_OUTPUT_BYTES_HIGH,
     CLIENT_OUTPUT_BYTES_LOW,
     CONNECTION_SILENCE_MS,
+    HELD_UP_AFTER_MS,
     REPLY_BYTES_MAX,
 )
 
@@ -112,14 +113,19 @@ class StreamNode(Node):
         """Not before this moment is another connection opened beside those there are."""
         self.opening: asyncio.Task[AttemptFailure | None] | None = None
 
-    def least_busy(self) -> Connection | None:
-        """The connection with the fewest requests in flight; None if there is none that takes another."""
+    def best_connection(self, now: float) -> Connection | None:
+        """The connection for the next request; None if there is none that takes another.
+
+        The first one as long as its replies come: what one connection carries, one system call carries. Replies are in
+        order, so one that is late holds up all behind it; then another connection is better.
+        """
         best: Connection | None = None
-        fewest = CALLS_IN_FLIGHT_MAX
         for connection in self.connections:
-            load = len(connection.pending)
-            if load < fewest and not connection.blocked:
-                best, fewest = connection, load
+            if not connection.blocked and len(connection.pending) < CALLS_IN_FLIGHT_MAX:
+                if not connection.held_up(now):
+                    return connection
+                if best is None or len(connection.pending) < len(best.pending):
+                    best = connection
         return best
 
 
@@ -160,6 +166,10 @@ class Connection(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         self._out.append(payload)
         return future
+
+    def held_up(self, now: float) -> bool:
+        """Is the oldest request here waiting so long that whatever is sent now would wait behind it?"""
+        return bool(self.pending) and now - self.pending[0][1] > HELD_UP_AFTER_MS
 
     def _flush(self) -> None:
         out, self._out = self._out, []

@@ -36,9 +36,10 @@ def digest_of(key: bytes, body: bytes) -> int:
     return xxh3_64_intdigest(body, xxh3_64_intdigest(key))
 
 
-def pack(key: bytes, local_actor: int, body: bytes) -> bytes:
-    """The bytes to store under `key`. `local_actor` is the marker, 0 if this store cannot vouch for any actor."""
-    check = xxh3_64_intdigest(body, xxh3_64_intdigest(key))
+def pack(digest: int, local_actor: int, body: bytes) -> bytes:
+    """The bytes to store for a `body` of this `digest_of`; `local_actor` is the marker, 0 if there is no actor that
+    this store can vouch for."""
+    check = digest
     if local_actor:
         check ^= _mix(local_actor)
     return _HEADER.pack(_FORMAT, check, local_actor) + body

@@ -74,8 +74,9 @@ LIST_PAGE_KEYS_MAX = 1_000
 
 # The Python clients.
 SEEDS_MAX = 64
-CONNECTIONS_PER_NODE = 2
-"""Of an asynchronous client: each carries many requests at once."""
+CONNECTIONS_PER_NODE = 3
+"""Of an asynchronous client: each carries many requests at once, and more than one is used only if it is held up."""
+HELD_UP_AFTER_MS = 40
 SOCKETS_PER_NODE_MAX = 32
 """Of a synchronous client: each carries one request at a time, so this is also its threads per node."""
 CALLS_IN_FLIGHT_MAX = 1_024

@@ -36,6 +36,9 @@ class Status(IntEnum):
 SCAN_KEYS_MAX = 10_000
 """Keys that one scan may ask for."""
 
+NO_BASE = -1
+"""No digest: 0 stands for an absent record."""
+
 FLAG_FSYNC = 1
 FLAG_LAST_WRITE_WINS = 2
 
@@ -45,7 +48,11 @@ class _Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Write(_Message, frozen=True, tag=1):
-    """Sync `body` (a whole record) into the replica's own. Idempotent: also used by read repair."""
+    """Sync `body` (a whole record) into the replica's own. Idempotent: also used by read repair.
+
+    `base` is the digest of the record that the coordinator added exactly one event of its own to, or `NO_BASE`: a
+    replica that holds just that record may take `body` as it is, because nothing else could come out of a sync.
+    """
 
     id: int
     remaining_ms: int
@@ -53,6 +60,7 @@ class Write(_Message, frozen=True, tag=1):
     key: bytes
     body: bytes
     flags: int
+    base: int = NO_BASE
 
 
 class WriteReply(_Message, frozen=True, tag=2):

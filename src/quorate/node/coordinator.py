@@ -14,6 +14,7 @@ from quorate.core.causality.dotted_version_vectors import context_of
 from quorate.core.errors import CallerError, Overloaded, StorageError
 from quorate.core.keyspace import canonical_name, slot_of_name, storage_key
 from quorate.core.limits import REQUEST_TIMEOUT_MAX_MS, SLOTS
+from quorate.core.messages import NO_BASE
 from quorate.core.store import Failure, GetRequest, PutRequest, PutResult
 from quorate.node.cluster_view import BucketView, Placement
 from quorate.node.context import NodeContext
@@ -21,6 +22,7 @@ from quorate.node.forward import ForwardOperation
 from quorate.node.get_operation import GetOperation, GetReply
 from quorate.node.put_operation import PutOperation, PutReply
 from quorate.node.put_plan import plan_put
+from quorate.node.records import Base
 
 
 def _written(operation: PutOperation, written: bool) -> None:
@@ -121,10 +123,10 @@ class Coordinator:
         node.retries.earn()
         try:
             if placement.local:
-                record, marker = node.records.base(key)
+                found = node.records.base(key)
             else:
-                record, marker = node.hints.held(list(placement.replicas), key)
-            new, body, marker = node.records.coordinate(record, marker, request, ttl_ms, bucket.last_write_wins)
+                found = Base(*node.hints.held(list(placement.replicas), key), NO_BASE)
+            new, body, marker, base = node.records.coordinate(found, request, ttl_ms, bucket.last_write_wins)
         except CallerError as error:
             reply(Failure("caller", str(error)))
             return
@@ -136,7 +138,7 @@ class Coordinator:
             return
         result = PutResult(context_of(new), len(new.siblings))
         home = 0 if placement.local else plan.orphans.pop(0)
-        operation = PutOperation(node, bucket, placement, plan, key, body, result, w, timeout_ms, strict, reply)
+        operation = PutOperation(node, bucket, placement, plan, key, body, base, result, w, timeout_ms, strict, reply)
         if home:
             self._keep_as_fallback(operation, home, marker)
         elif bucket.synced:

@@ -65,12 +65,14 @@ class ForwardOperation:
         if member != self.target:
             return
         result = message.result
-        if isinstance(result, Failure) and result.kind in ("unavailable", "overloaded") and self.candidates:
-            self._next_target()
-            return
-        if isinstance(result, Failure) and result.kind == "unavailable" and self.may_have_arrived:
-            self._give_up()
-            return
+        if isinstance(result, Failure) and result.kind != "unknown":
+            # This target did nothing. Another one may still, and one that fell silent may already have.
+            if result.kind != "caller" and self.candidates:
+                self._next_target()
+                return
+            if self.may_have_arrived and isinstance(self.request, PutRequest):
+                self._give_up()
+                return
         self._finish(result)
 
     def on_disconnected(self, member: int) -> None:

@@ -111,7 +111,7 @@ class Handoff:
 
         def done(answers: Answers) -> None:
             accepted = [member for member, answer in answers.items() if answer.status == Status.OK]
-            if len(accepted) == len(targets):
+            if targets and len(accepted) == len(targets):
                 node.count("hints_delivered")
                 self._settled(home, delivery, stored_key, stored, gone=True)
             else:

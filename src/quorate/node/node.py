@@ -35,6 +35,7 @@ from quorate.node.inspection import Inspection
 from quorate.node.listing import Listing
 from quorate.node.options import NodeOptions
 from quorate.node.put_operation import PutReply
+from quorate.node.record_cache import RecordCache
 from quorate.node.records import RecordStore
 from quorate.node.replica import Replica
 from quorate.node.requests import RequestTable
@@ -67,28 +68,10 @@ class Node:
         shared.clock, shared.scheduler, shared.rng = clock, scheduler, rng
         shared.view = ClusterView(self_number=member_number, ring=ring, defaults=defaults, engine=engine)
         shared.hybrid_clock = HybridLogicalClock(shared.options.clock_skew_max_ms)
-        shared.requests = RequestTable(clock, scheduler)
-        shared.commits = CommitQueue(engine, scheduler, self.fence)
+        shared.requests = RequestTable(clock, scheduler, rng)
         shared.concurrency = ConcurrencyLimit(shared.options.in_flight_requests_max, clock.monotonic_ms())
         shared.background = BackgroundAdmission(clock.monotonic_ms())
-        shared.hints = HintStore(
-            engine=engine,
-            commits=shared.commits,
-            clock=clock,
-            bytes_max=shared.options.hints_bytes_max,
-            count=shared.count,
-        )
-        self._epochs = shared.epochs = Epochs(
-            member=member_number, engine=engine, clock=clock, rng=rng, on_failure=self.fence
-        )
-        shared.records = RecordStore(
-            member=member_number,
-            commits=shared.commits,
-            epochs=self._epochs,
-            hybrid_clock=shared.hybrid_clock,
-            clock=clock,
-            count=shared.count,
-        )
+        self._make_storage()
         self._replica = Replica(
             view=shared.view,
             records=shared.records,
@@ -121,7 +104,7 @@ class Node:
         self._handoff.start()
         self._health.start()
         self._check_disk()
-        self._epochs.start(ready)
+        self._shared.epochs.start(ready)
 
     def stop(self) -> None:
         """Write what is queued. The assembly closes the transport before and the engine after."""
@@ -129,6 +112,7 @@ class Node:
 
     def fence(self, error: StorageError) -> None:
         """The disk failed: stop acknowledging and say so (hard case 27). Only a restart lifts this."""
+        self._cache.clear()
         if not self._shared.fenced_because or self._disk_full:
             self._disk_full = False
             self._shared.fenced_because = str(error)
@@ -188,6 +172,32 @@ class Node:
         self._shared.count(event)
 
     # --- inside ---
+
+    def _make_storage(self) -> None:
+        """What lies between the protocol and the engine."""
+        shared = self._shared
+        engine, clock = shared.engine, shared.clock
+        shared.commits = CommitQueue(engine, shared.scheduler, self.fence)
+        shared.epochs = Epochs(
+            member=shared.self_number, engine=engine, clock=clock, rng=shared.rng, on_failure=self.fence
+        )
+        self._cache = RecordCache(shared.options.record_cache_bytes)
+        shared.records = RecordStore(
+            member=shared.self_number,
+            commits=shared.commits,
+            cache=self._cache,
+            epochs=shared.epochs,
+            hybrid_clock=shared.hybrid_clock,
+            clock=clock,
+            count=shared.count,
+        )
+        shared.hints = HintStore(
+            engine=engine,
+            commits=shared.commits,
+            clock=clock,
+            bytes_max=shared.options.hints_bytes_max,
+            count=shared.count,
+        )
 
     def _make_handlers(self) -> dict[type, Callable[[int, Any, float], None]]:
         """Message type → handler(member, message, age_ms). Replies go to the operation whose number they carry."""

@@ -29,6 +29,7 @@ class PutOperation(PutTally):
     """A put in flight. Its tally is the pure base class; this adds the sending and the answering."""
 
     __slots__ = (
+        "base",
         "body",
         "flags",
         "hinted",
@@ -53,6 +54,7 @@ class PutOperation(PutTally):
         plan: PutPlan,
         key: bytes,
         body: bytes,
+        base: int,
         result: PutResult,
         w: int,
         timeout_ms: int,
@@ -69,6 +71,7 @@ class PutOperation(PutTally):
         """Homes that did not acknowledge and for which no fallback holds a hint yet."""
         self.key = key
         self.body = body
+        self.base = base
         self.result = result
         self.timeout_ms = timeout_ms
         self.strict = strict
@@ -85,7 +88,7 @@ class PutOperation(PutTally):
             return
         node = self.node
         send = node.transport.send
-        message = Write(self.id, self.timeout_ms, node.view.ring.version, self.key, self.body, self.flags)
+        message = Write(self.id, self.timeout_ms, node.view.ring.version, self.key, self.body, self.flags, self.base)
         for member in self.plan.direct:
             if not send(member, message):
                 self._lost(member)

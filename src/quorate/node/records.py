@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -28,19 +28,38 @@ from quorate.core.causality.dotted_version_vectors import (
     update,
 )
 from quorate.core.causality.hybrid_logical_clock import HybridLogicalClock
-from quorate.core.envelope import pack, unpack
+from quorate.core.causality.version_vectors import descends
+from quorate.core.envelope import digest_of, pack, unpack
 from quorate.core.errors import CallerError, DamagedRecord, PeerError
 from quorate.core.limits import SIBLINGS_MAX
+from quorate.core.messages import NO_BASE
 from quorate.core.ports import Clock
+from quorate.core.quorum.get_tally import ABSENT_DIGEST
 from quorate.core.record import EMPTY_CONTEXT, TOMBSTONE, VALUE, Record, decode_record, encode_record
 from quorate.core.store import PutRequest
 from quorate.node.commit_queue import CommitQueue
 from quorate.node.epochs import Epochs
+from quorate.node.record_cache import RecordCache, Stored
 
 log = logging.getLogger(__name__)
 
-Stored = tuple[int, int, bytes]
-"""(digest, local marker, body)"""
+
+class Base(NamedTuple):
+    """What a node holds of a key before a put: the record, its marker, and its digest (or `NO_BASE`)."""
+
+    record: Record | None
+    marker: int
+    digest: int
+
+
+class Coordinated(NamedTuple):
+    """What a put leads to: the new record, its bytes, its marker, and the digest it was built on (or `NO_BASE`)."""
+
+    record: Record
+    body: bytes
+    marker: int
+    base: int
+
 
 CommitCallback = Callable[[Any, bool], None]
 
@@ -48,13 +67,14 @@ CommitCallback = Callable[[Any, bool], None]
 class RecordStore:
     """Records by storage key, through the commit queue."""
 
-    __slots__ = ("_clock", "_commits", "_count", "_epochs", "_hybrid_clock", "_member")
+    __slots__ = ("_cache", "_clock", "_commits", "_count", "_epochs", "_hybrid_clock", "_member")
 
     def __init__(
         self,
         *,
         member: int,
         commits: CommitQueue,
+        cache: RecordCache,
         epochs: Epochs,
         hybrid_clock: HybridLogicalClock,
         clock: Clock,
@@ -62,6 +82,7 @@ class RecordStore:
     ) -> None:
         self._member = member
         self._commits = commits
+        self._cache = cache
         self._epochs = epochs
         self._hybrid_clock = hybrid_clock
         self._clock = clock
@@ -69,46 +90,51 @@ class RecordStore:
 
     def read(self, key: bytes) -> Stored | None:
         """What is stored under `key`, checked. Raises `DamagedRecord`, `StorageError`."""
+        found = self._cache.get(key)
+        if found is not None:
+            return found
         stored = self._commits.get(key)
         if stored is None:
             return None
         try:
-            return unpack(key, stored)
+            found = unpack(key, stored)
         except DamagedRecord:
             self._count("records_damaged")
             log.error("a stored record does not match its checksum and counts as lost (key %r)", key)
             raise
+        self._cache.put(key, found)
+        return found
 
-    def base(self, key: bytes) -> tuple[Record | None, int]:
-        """(what a put of `key` builds on here, its marker): nothing if it is absent or damaged. Raises StorageError."""
+    def base(self, key: bytes) -> Base:
+        """What a put of `key` builds on here: nothing if it is absent or damaged. Raises `StorageError`."""
         try:
             stored = self.read(key)
         except DamagedRecord:
-            return None, 0
+            return Base(None, 0, NO_BASE)
         if stored is None:
-            return None, 0
-        return decode_record(stored[2]), stored[1]
+            return Base(None, 0, ABSENT_DIGEST)
+        return Base(decode_record(stored[2]), stored[1], stored[0])
 
-    def coordinate(
-        self, record: Record | None, marker: int, request: PutRequest, ttl_ms: int, last_write_wins: bool
-    ) -> tuple[Record, bytes, int]:
-        """Make the record that `request` leads to: (record, its bytes, marker). Nothing is written yet.
+    def coordinate(self, found: Base, request: PutRequest, ttl_ms: int, last_write_wins: bool) -> Coordinated:
+        """Make the record that `request` leads to. Nothing is written yet.
 
-        `record` and `marker` are what this node holds of the key. Raises `CallerError` if the key would get too many
-        siblings, `Overloaded` if no epoch is at hand.
+        Raises `CallerError` if the key would get too many siblings, `Overloaded` if no epoch is at hand.
         """
+        record, marker, digest = found
         if request.operation and record is not None and has_operation(record, request.operation) is not None:
             # A retry of what this store has done already: the same event, not a second one.
-            return record, encode_record(record), marker
+            return Coordinated(record, encode_record(record), marker, NO_BASE)
         context = request.context or EMPTY_CONTEXT
         if request.overwrite_seen:
             context = context_of(record)
-        actor = self._actor_for(record, marker, context.clock)
+        nothing_unseen = descends(record.clock if record is not None else {}, context.clock)
+        if record is None or not nothing_unseen or not vouches(marker, self._epochs.floor, self._member):
+            marker = self._epochs.mint()
         wall_ms = self._clock.wall_ms()
         new = update(
             record,
             context,
-            actor,
+            marker,
             self._hybrid_clock.tick(wall_ms, context.time),
             b"" if request.delete else request.value,
             request.content_type,
@@ -123,28 +149,43 @@ class RecordStore:
             raise CallerError(
                 f"this key already has {siblings - 1} siblings; read it and put with the context of what was read"
             )
-        return new, encode_record(new), actor
+        return Coordinated(new, encode_record(new), marker, digest if nothing_unseen else NO_BASE)
 
     def write(
         self, key: bytes, body: bytes, marker: int, synced: bool, callback: CommitCallback, argument: Any
     ) -> None:
-        """Queue the write of a record that `coordinate` made."""
-        self._commits.put(key, pack(key, marker, body), synced, callback, argument)
+        """Queue the write of a record that `coordinate` or `merge` made."""
+        digest = digest_of(key, body)
+        self._cache.put(key, (digest, marker, body))
+        self._commits.put(key, pack(digest, marker, body), synced, callback, argument)
 
     def merge(
-        self, key: bytes, body: bytes, last_write_wins: bool, synced: bool, callback: CommitCallback, argument: Any
+        self,
+        key: bytes,
+        body: bytes,
+        last_write_wins: bool,
+        synced: bool,
+        callback: CommitCallback,
+        argument: Any,
+        base: int = NO_BASE,
     ) -> None:
-        """Sync a peer's record into the local one; `callback(argument, durable)` follows. Raises `PeerError`."""
+        """Sync a peer's record into the local one; `callback(argument, durable)` follows. Raises `PeerError`.
+
+        `base`: see `messages.Write`.
+        """
+        try:
+            stored = self.read(key)
+        except DamagedRecord:
+            stored, base = None, NO_BASE
+        if base == (stored[0] if stored is not None else ABSENT_DIGEST):
+            self.write(key, body, stored[1] if stored is not None else 0, synced, callback, argument)
+            return
         try:
             theirs = decode_record(body)
         except msgspec.DecodeError as error:
             raise PeerError(f"a peer sent a record that cannot be read: {error}") from error
-        try:
-            stored = self.read(key)
-        except DamagedRecord:
-            stored = None
         if stored is None:
-            self._commits.put(key, pack(key, 0, body), synced, callback, argument)
+            self.write(key, body, 0, synced, callback, argument)
             return
         _, marker, mine_body = stored
         if mine_body == body:
@@ -162,20 +203,10 @@ class RecordStore:
             self._count("actors_disowned")
             marker = 0
         merged_body = body if merged is theirs else encode_record(merged)
-        self._commits.put(key, pack(key, marker, merged_body), synced, callback, argument)
+        self.write(key, merged_body, marker, synced, callback, argument)
 
     def observe(self, record: Record) -> None:
         """Let the hybrid clock follow the times of a peer's record, if they are not too far ahead."""
         for sibling in record.siblings:
             if not self._hybrid_clock.observe(sibling.time, self._clock.wall_ms()):
                 self._count("clock_skew_refused")
-
-    def _actor_for(self, record: Record | None, marker: int, context_clock: dict[int, int]) -> int:
-        """The marked actor while this store can vouch for it, else a new one."""
-        if (
-            record is not None
-            and vouches(marker, self._epochs.floor, self._member)
-            and context_clock.get(marker, 0) <= record.clock.get(marker, 0)
-        ):
-            return marker
-        return self._epochs.mint()

@@ -89,6 +89,7 @@ class Replica:
                 synced,
                 self._committed,
                 (member, number),
+                message.base,
             )
         except StorageError:
             self._send(member, WriteReply(number, Status.FENCED))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from quorate.core.ports import Clock, Scheduler
+from quorate.core.ports import Clock, Rng, Scheduler
 
 TICK_MS = 10.0
 
@@ -35,12 +35,13 @@ class RequestTable:
 
     __slots__ = ("_clock", "_next_id", "_running", "_scheduler", "_started_ms", "_tick", "_wheel", "pending")
 
-    def __init__(self, clock: Clock, scheduler: Scheduler) -> None:
+    def __init__(self, clock: Clock, scheduler: Scheduler, rng: Rng) -> None:
         self._clock = clock
         self._scheduler = scheduler
         self.pending: dict[int, Operation] = {}
         self._wheel: dict[int, list[int]] = {}
-        self._next_id = 0
+        # From a random number: a reply to a process that was killed must mean nothing to its next life.
+        self._next_id = rng.below(1 << 48)
         self._tick = 0
         self._started_ms = 0.0
         self._running = False

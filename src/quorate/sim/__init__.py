@@ -1,0 +1,1 @@
+"""The simulator: whole clusters of production nodes on virtual time, and the checkers of what they did."""

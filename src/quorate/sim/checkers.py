@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from quorate.core.causality.version_vectors import join
 from quorate.core.record import TOMBSTONE, Clock, Dot, Record, Sibling
 from quorate.sim.history import FAILED, OK, History, Violation, WriteEntry, covers
 from quorate.sim.observer import Observer
@@ -41,12 +42,11 @@ def check_no_loss(
     """Check D for the writes of one key."""
     violations = []
     standing = {sibling.dot for sibling in final.siblings}
-    replaced = [
-        context
-        for write in writes
-        if write.outcome != FAILED and _may_have_acted(write, final, observer)
-        for context in contexts_of(write, observer)
-    ]
+    replaced: Clock = {}
+    for write in writes:
+        if write.outcome != FAILED and _may_have_acted(write, final, observer):
+            for context in contexts_of(write, observer):
+                replaced = join(replaced, context)
     for write in writes:
         for ack in write.acks:
             dots = observer.acked_dots(write, ack.clock)
@@ -58,7 +58,7 @@ def check_no_loss(
                     or (
                         covers(final.clock, dot)
                         and (
-                            any(covers(context, dot) for context in replaced)
+                            covers(replaced, dot)
                             or (last_write_wins and _beaten(write.storage_key, dot, final, observer))
                         )
                     )

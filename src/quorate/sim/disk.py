@@ -161,7 +161,12 @@ class SimEngine:
         self._check()
         keys, values = self._disk.keys[space], self._disk.values[space]
         found = keys[bisect_left(keys, start) : bisect_left(keys, end)] if start < end else []
-        return iter([(key, values[key]) for key in found])
+        return self._pairs([(key, values[key]) for key in found])
+
+    def _pairs(self, pairs: list[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        for pair in pairs:
+            self._check()
+            yield pair
 
     def write(self, batch: Sequence[WriteOperation]) -> None:
         self._check()

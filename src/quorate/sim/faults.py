@@ -130,13 +130,52 @@ class Faults:
 
         self._later(20.0 + rng.exponential(2_000.0) if rng.chance(0.7) else rng.uniform(20.0, 100.0), start)
 
+    def _strike(self, victim: int, rng: SeededRng, blow: Callable[[], None]) -> str:
+        """Strike now, or in the midst of what the process does next. Returns when, in words."""
+        process = self._cluster.machines[victim].process
+        assert process is not None
+        if rng.chance(0.5):
+            blow()
+            return "now"
+        callbacks = 1 + rng.below(40)
+        process.light_fuse(callbacks, lambda: blow() if self._running else None)
+        return f"in {callbacks} callbacks"
+
     def _kill(self, rng: SeededRng) -> str:
         victim = self._victim(rng)
         if not victim:
             return ""
-        self._cluster.kill(victim)
+
+        def blow() -> None:
+            self._cluster.kill(victim)
+            self._back(victim, rng)
+
+        return f"n{victim} {self._strike(victim, rng, blow)}"
+
+    def _restart(self, rng: SeededRng) -> str:
+        victim = self._victim(rng)
+        if not victim:
+            return ""
+        self._cluster.stop(victim)
         self._back(victim, rng)
         return f"n{victim}"
+
+    def _power(self, rng: SeededRng) -> str:
+        victim = self._victim(rng)
+        if not victim:
+            return ""
+
+        def blow() -> None:
+            if not self._power_promised:
+                if not self._cluster.can_lose(victim, wiped=False, others_may_lose_unsynced=False):
+                    self._note("power withheld", f"n{victim} has acknowledged data that is nowhere else")
+                    return
+                self._history.losses_us.append(self._cluster.loop.now_us)
+            lost = self._cluster.lose_power(victim)
+            self._back(victim, rng)
+            self._note("power lost", f"n{victim}, {lost} batches")
+
+        return f"n{victim} {self._strike(victim, rng, blow)}"
 
     def _crash_loop(self, rng: SeededRng) -> str:
         """Killed again and again soon after each start: young processes meet what their former lives have left."""
@@ -156,26 +195,6 @@ class Faults:
 
         again(times)
         return f"n{victim}, {times} times"
-
-    def _restart(self, rng: SeededRng) -> str:
-        victim = self._victim(rng)
-        if not victim:
-            return ""
-        self._cluster.stop(victim)
-        self._back(victim, rng)
-        return f"n{victim}"
-
-    def _power(self, rng: SeededRng) -> str:
-        victim = self._victim(rng)
-        if not victim:
-            return ""
-        if not self._power_promised:
-            if not self._cluster.can_lose(victim, wiped=False, others_may_lose_unsynced=False):
-                return ""
-            self._history.losses_us.append(self._cluster.loop.now_us)
-        lost = self._cluster.lose_power(victim)
-        self._back(victim, rng)
-        return f"n{victim}, {lost} batches lost"
 
     def _wipe(self, rng: SeededRng) -> str:
         victim = self._victim(rng)

@@ -71,6 +71,13 @@ class VirtualLoop:
                 if process.paused_until_us > time_us:
                     self._push(process.paused_until_us, timer)
                     continue
+                if process.fuse:
+                    process.fuse -= 1
+                    if process.fuse == 0:
+                        self.now_us = time_us
+                        self._push(time_us, timer)
+                        process.explode()
+                        continue
             self.now_us = time_us
             timer.callback = None
             self.callbacks_run += 1
@@ -81,7 +88,7 @@ class VirtualLoop:
 class Process:
     """One life of one node's process: the `Scheduler` port. Its durations follow the machine's own oscillator."""
 
-    __slots__ = ("_loop", "_rate", "alive", "paused_until_us")
+    __slots__ = ("_explosion", "_loop", "_rate", "alive", "fuse", "paused_until_us")
 
     def __init__(self, loop: VirtualLoop, rate: float = 1.0) -> None:
         """`rate`: how many of this machine's milliseconds pass in a true one (the drift of its oscillator)."""
@@ -90,6 +97,23 @@ class Process:
         self._rate = rate
         self.alive = True
         self.paused_until_us = 0
+        self.fuse = 0
+        """So many callbacks from now something happens to this process; 0: nothing will."""
+        self._explosion: Callback | None = None
+
+    def light_fuse(self, callbacks: int, explosion: Callback) -> None:
+        """Call `explosion` right before the callback of this number, counted from 1, that this process would run.
+
+        All turns of one moment take no virtual time, so a crash drawn by time never falls between two of them; one
+        drawn by callbacks does.
+        """
+        assert callbacks >= 1
+        self.fuse, self._explosion = callbacks, explosion
+
+    def explode(self) -> None:
+        explosion, self._explosion = self._explosion, None
+        assert explosion is not None
+        explosion()
 
     def call_soon(self, callback: Callback) -> None:
         self._loop.at(self._loop.now_us, callback, self)

@@ -111,6 +111,10 @@ class Network:
         made = self._transports[member] = SimTransport(self, member, process, clock)
         return made
 
+    def transport_of(self, member: int) -> SimTransport:
+        """The transport of the present (or last) life of `member`."""
+        return self._transports[member]
+
     def wants_peers(self, member: int) -> None:
         for peer in self._transports[member].peers:
             self._dial_later(_pair(member, peer), RECONNECT_DELAY_MIN_MS)

@@ -176,16 +176,17 @@ class TcpTransport:
         member = self._members.get(peer.number)
         if member is None or member.id != peer.id:
             return None
-        older = self._ready.get(peer.number)
+        # Taken first: `on_disconnected` of the older connection may remove the member.
+        counters, older = self._counters[peer.number], self._ready.get(peer.number)
         if older is not None:
             log.info("%s connected anew from %s; its older connection is dropped", member.name, connection.remote)
             older.end(None)
-        return self._counters[peer.number]
+        return counters
 
     def connection_ready(self, connection: PeerConnection) -> None:
         number = connection.member
-        if number not in self._members or number in self._ready:
-            # What `on_disconnected` of the older connection did has changed the members, or let a newer one in.
+        if self._counters.get(number) is not connection.counters or number in self._ready:
+            # `on_disconnected` of the older connection has removed or exchanged the member.
             connection.end(None)
             return
         counters, member = self._counters[number], self._members[number]
@@ -281,7 +282,8 @@ class TcpTransport:
     def _tick(self) -> None:
         self._ticker = self._scheduler.call_later(PEER_PING_INTERVAL_MS, self._tick)
         for connection in list(self._ready.values()):
-            connection.tick()
+            if not connection.ended:
+                connection.tick()
 
     def _tell(self, event: str, number: int) -> None:
         """Call the handler's method `event`; its exceptions are our bugs, and not the connection's fault."""

@@ -54,13 +54,11 @@ class FrameReader:
     small until the peer is known.
     """
 
-    __slots__ = ("_held", "_needed_bytes", "limit_bytes")
+    __slots__ = ("_held", "limit_bytes")
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self._held = bytearray()
-        self._needed_bytes = HEADER_BYTES
-        """No frame can be complete before so many bytes are held."""
 
     @property
     def held_bytes(self) -> int:
@@ -76,9 +74,6 @@ class FrameReader:
         if self._held:
             data = self._held
             data += chunk
-            if len(data) < self._needed_bytes:
-                self._check_length(data)
-                return
         at, size = 0, len(data)
         while size - at >= HEADER_BYTES:
             length, sent_ms = _unpack_header(data, at)
@@ -101,17 +96,10 @@ class FrameReader:
             self._held = bytearray(memoryview(data)[at:])
         elif at:
             self._held = data[at:]
-        self._needed_bytes = HEADER_BYTES
-        if self._held:
-            self._check_length(self._held)
-
-    def _check_length(self, held: bytearray) -> None:
-        if len(held) < _LENGTH_BYTES:
-            return
-        length = int.from_bytes(held[:_LENGTH_BYTES], "big")
-        if not _TIME_BYTES < length <= self.limit_bytes:
-            raise self._bad_length(length)
-        self._needed_bytes = max(HEADER_BYTES, _LENGTH_BYTES + length)
+        if len(self._held) >= _LENGTH_BYTES:
+            length = int.from_bytes(self._held[:_LENGTH_BYTES], "big")
+            if not _TIME_BYTES < length <= self.limit_bytes:
+                raise self._bad_length(length)
 
     def _bad_length(self, length: int) -> PeerError:
         return PeerError(

@@ -1,0 +1,168 @@
+"""Planted bugs: each safeguard of the node is switched off in turn, and the simulator must see it within a few seeds.
+
+A checker that never fired proves nothing. Each mutant names the checks that may find it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from quorate.core.causality.actor import make_actor
+from quorate.core.causality.version_vectors import join
+from quorate.core.record import TOMBSTONE, Record
+from quorate.node import records
+from quorate.node.commit_queue import CommitQueue
+from quorate.node.epochs import Epochs
+from quorate.node.get_operation import GetOperation
+from quorate.node.put_operation import PutOperation
+from quorate.node.records import RecordStore
+from quorate.node.requests import RequestTable
+from quorate.sim.run import SimOptions, run
+
+Mutate = Callable[[pytest.MonkeyPatch], None]
+
+
+def acknowledge_one_replica_early(patch: pytest.MonkeyPatch) -> None:
+    genuine = PutOperation.__init__
+    place_of_w = list(inspect.signature(genuine).parameters).index("w") - 1
+
+    def init(self: Any, *arguments: Any) -> None:
+        fewer = max(1, arguments[place_of_w] - 1)
+        genuine(self, *arguments[:place_of_w], fewer, *arguments[place_of_w + 1 :])
+
+    patch.setattr(PutOperation, "__init__", init)
+
+
+def acknowledge_before_the_disk_has_it(patch: pytest.MonkeyPatch) -> None:
+    def start_sync(self: Any) -> None:
+        waiters, self._sync_waiters = self._sync_waiters, []
+        for callback, argument in waiters:
+            callback(argument, True)
+
+    patch.setattr(CommitQueue, "_start_sync", start_sync)
+
+
+def replicas_acknowledge_and_store_nothing(patch: pytest.MonkeyPatch) -> None:
+    def merge(self: Any, key: Any, body: Any, lww: Any, synced: Any, callback: Any, argument: Any, *rest: Any) -> None:
+        callback(argument, True)
+
+    patch.setattr(RecordStore, "merge", merge)
+
+
+def send_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    genuine = RecordStore.write
+
+    def write(self: Any, key: Any, body: Any, marker: Any, synced: Any, callback: Any, argument: Any) -> None:
+        callback(argument, True)
+        genuine(self, key, body, marker, synced, lambda argument, durable: None, argument)
+
+    patch.setattr(RecordStore, "write", write)
+
+
+def one_epoch_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Epochs, "mint", lambda self: make_actor(self._counter._member, 1))
+
+
+def no_floor_after_a_lost_machine(patch: pytest.MonkeyPatch) -> None:
+    genuine = Epochs.__init__
+
+    def init(self: Any, **parts: Any) -> None:
+        genuine(self, **parts)
+        self.floor = 0
+
+    patch.setattr(Epochs, "__init__", init)
+
+
+def sync_drops_a_sibling(patch: pytest.MonkeyPatch) -> None:
+    genuine = records.sync
+
+    def sync(left: Record, right: Record) -> Record:
+        merged = genuine(left, right)
+        return Record(merged.clock, merged.siblings[:1]) if len(merged.siblings) > 1 else merged
+
+    patch.setattr(records, "sync", sync)
+
+
+def sync_keeps_what_was_overwritten(patch: pytest.MonkeyPatch) -> None:
+    def sync(left: Record, right: Record) -> Record:
+        kept = {sibling.dot: sibling for sibling in left.siblings + right.siblings}
+        return Record(join(left.clock, right.clock), [kept[dot] for dot in sorted(kept)])
+
+    patch.setattr(records, "sync", sync)
+
+
+def sync_forgets_tombstones(patch: pytest.MonkeyPatch) -> None:
+    genuine = records.sync
+
+    def sync(left: Record, right: Record) -> Record:
+        merged = genuine(left, right)
+        return Record(merged.clock, [sibling for sibling in merged.siblings if sibling.kind != TOMBSTONE])
+
+    patch.setattr(records, "sync", sync)
+
+
+def the_earliest_write_wins(patch: pytest.MonkeyPatch) -> None:
+    def resolve(record: Record) -> Record:
+        return Record(record.clock, [min(record.siblings, key=lambda sibling: sibling.time)])
+
+    patch.setattr(records, "resolve_last_write_wins", resolve)
+
+
+def no_read_repair(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(GetOperation, "_repair", lambda self, behind: None)
+
+
+def unknown_is_called_not_done(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        PutOperation, "_answer_unknown", lambda self: self.reply(self.node.failure("unavailable", "not done", []))
+    )
+
+
+def nobody_looks_at_the_clock(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(RequestTable, "remind", lambda self, number, delay_ms: None)
+
+
+def answers_come_twice(patch: pytest.MonkeyPatch) -> None:
+    genuine = PutOperation.on_committed
+
+    def on_committed(self: Any, durable: bool) -> None:
+        genuine(self, durable)
+        if self.decided:
+            self.reply(self.result)
+
+    patch.setattr(PutOperation, "on_committed", on_committed)
+
+
+MUTANTS: list[tuple[Mutate, set[str], SimOptions, int]] = [
+    (acknowledge_one_replica_early, {"W", "R", "D"}, SimOptions(seconds=10), 5),
+    (acknowledge_before_the_disk_has_it, {"W", "D"}, SimOptions(seconds=10, durability="fsync"), 5),
+    (replicas_acknowledge_and_store_nothing, {"W", "D"}, SimOptions(seconds=10), 5),
+    (send_before_the_commit, {"dot"}, SimOptions(seconds=40, durability="fsync", faults=("kill", "isolate")), 40),
+    (one_epoch_for_ever, {"dot"}, SimOptions(seconds=20, faults=("wipe", "power")), 15),
+    (no_floor_after_a_lost_machine, {"dot"}, SimOptions(seconds=40, durability="os", faults=("power",)), 15),
+    (sync_drops_a_sibling, {"D"}, SimOptions(seconds=10), 5),
+    (sync_keeps_what_was_overwritten, {"Z"}, SimOptions(seconds=10), 10),
+    (sync_forgets_tombstones, {"D"}, SimOptions(seconds=10), 10),
+    (the_earliest_write_wins, {"D"}, SimOptions(seconds=10), 10),
+    (no_read_repair, {"C"}, SimOptions(seconds=20), 15),
+    (unknown_is_called_not_done, {"F"}, SimOptions(seconds=20), 15),
+    (nobody_looks_at_the_clock, {"reply"}, SimOptions(seconds=10), 10),
+    (answers_come_twice, {"reply"}, SimOptions(seconds=10), 5),
+]
+
+
+@pytest.mark.parametrize(
+    ("mutate", "expected", "options", "seeds"), MUTANTS, ids=lambda part: getattr(part, "__name__", "")
+)
+def test_a_planted_bug_is_found(
+    mutate: Mutate, expected: set[str], options: SimOptions, seeds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutate(monkeypatch)
+    for seed in range(seeds):
+        if expected & {violation.check for violation in run(seed, options).violations}:
+            return
+    pytest.fail(f"no check of {sorted(expected)} fired within {seeds} seeds")

@@ -1,0 +1,152 @@
+"""Schedules told by hand, where a fault must meet one moment: rarely drawn, never to be forgotten."""
+
+from __future__ import annotations
+
+from quorate.core.store import Failure, GetRequest, GetResult, PutRequest, PutResult
+from quorate.sim.run import SimOptions, Simulation
+
+BUCKET = b"carts"
+
+
+class Story:
+    """A simulation without clients or faults of its own, and the verbs to tell one."""
+
+    def __init__(self, seed: int = 1, **options: object) -> None:
+        self.simulation = Simulation(seed, SimOptions(**options))  # type: ignore[arg-type]
+        self.cluster = self.simulation.cluster
+        for number in self.cluster.machines:
+            self.cluster.start(number)
+        self.until_connected()
+
+    def until_connected(self) -> None:
+        assert self.simulation._wait(self.simulation._all_connected, 10_000)
+
+    def passes(self, milliseconds: float) -> None:
+        self.simulation._pass(milliseconds)
+
+    def until_reachable(self, node: int, peer: int) -> None:
+        machine = self.cluster.machines[node]
+        assert self.simulation._wait(
+            lambda: machine.ready and machine.node is not None and machine.node.reachable(peer), 5_000
+        )
+
+    def until_connected_pair(self, first: int, second: int) -> None:
+        transports = [self.cluster.network.transport_of(number) for number in (first, second)]
+        assert self.simulation._wait(lambda: transports[0].connected(second) and transports[1].connected(first), 5_000)
+
+    def put(self, node: int, key: bytes, value: bytes, **fields: object) -> list[PutResult | Failure]:
+        store = self.cluster.machines[node].node
+        assert store is not None
+        answers: list[PutResult | Failure] = []
+        store.put(PutRequest(BUCKET, key, value, **fields), answers.append)  # type: ignore[arg-type]
+        return answers
+
+    def get(self, node: int, key: bytes, r: int = 0) -> GetResult:
+        store = self.cluster.machines[node].node
+        assert store is not None
+        answers: list[GetResult | Failure] = []
+        store.get(GetRequest(BUCKET, key, r, 500), answers.append)
+        self.passes(1_000)
+        assert len(answers) == 1 and isinstance(answers[0], GetResult), answers
+        return answers[0]
+
+    def copies(self, key: bytes, value: bytes) -> int:
+        """On how many disks the value is, as durably as the bucket says."""
+        stored_key = self.cluster.locate(BUCKET, key)
+        dots = [dot for dot, sibling in self.cluster.observer.dots[stored_key].items() if sibling.value == value]
+        assert len(dots) == 1
+        return self.cluster.copies(stored_key, dots[0])
+
+    def cut_off(self, node: int) -> None:
+        for other in self.cluster.machines:
+            if other != node:
+                self.cluster.network.block(node, other)
+                self.cluster.network.block(other, node)
+        self.passes(4_000)
+
+
+def test_an_acknowledgement_for_a_former_life_is_not_taken_for_one_of_this_life() -> None:
+    """Hard case 31. n1 dies while n2 syncs its write; n2's answer then reaches the next life of n1, which has a write
+    under way to n2 itself. Request numbers that begin anew with each process would take the one for the other."""
+    story = Story(nodes=3, durability="fsync")
+    story.cut_off(3)
+    story.cluster.machines[2].disk.sync_min_ms = 3_000.0
+    story.put(1, b"a", b"first")
+    story.passes(20)
+    story.cluster.kill(1)
+    story.passes(20)
+    story.cluster.start(1)
+    story.until_reachable(1, 2)
+    answers = story.put(1, b"b", b"second", timeout_ms=10_000)
+    while not answers:
+        story.passes(10)
+    assert isinstance(answers[0], PutResult)
+    assert story.copies(b"b", b"second") == 2
+
+
+def test_a_forward_that_may_have_arrived_is_not_called_not_done() -> None:
+    """Hard case 31. One replica does the write and all that it sends is lost; the others refuse, as their disks have
+    not reserved epochs yet. A refusal by one says nothing about the other. (Forwards go round, so each comes first
+    once.)"""
+    for forwards_before in range(3):
+        story = Story(nodes=4, durability="os")
+        stored_key = story.cluster.locate(BUCKET, b"k")
+        replicas = story.cluster.replicas(stored_key)
+        (outsider,) = [number for number in story.cluster.machines if number not in replicas]
+        for young in replicas[1:]:
+            story.cluster.machines[young].disk.sync_min_ms = 60_000.0
+            story.cluster.kill(young)
+            story.cluster.start(young)
+            for other in (*replicas, outsider):
+                if other != young:
+                    story.until_connected_pair(young, other)
+        for number in range(forwards_before):
+            story.put(outsider, b"k", b"before %d" % number)
+            story.passes(100)
+        for other in (*replicas[1:], outsider):
+            story.cluster.network.links[replicas[0], other].loss = 1.0
+        answers = story.put(outsider, b"k", b"value", operation=1, timeout_ms=600)
+        story.passes(1_500)
+        stored = [sibling.value for sibling in story.cluster.observer.dots[stored_key].values()]
+        assert b"value" in stored, "the one replica that can coordinate was asked"
+        assert len(answers) == 1
+        assert isinstance(answers[0], Failure) and answers[0].kind == "unknown", answers[0]
+
+
+def test_a_wiped_coordinator_does_not_reuse_its_dots() -> None:
+    """Hard case 1 (riak_kv#679) with whole nodes."""
+    story = Story(nodes=3, durability="os")
+    for value in (b"1", b"2", b"3"):
+        story.put(1, b"k", value, overwrite_seen=True)
+        story.passes(100)
+    story.cut_off(1)
+    story.cluster.wipe(1)
+    for (source, target), link in story.cluster.network.links.items():
+        if link.blocked:
+            story.cluster.network.unblock(source, target)
+    story.cluster.start(1)
+    story.until_connected()
+    answers = story.put(1, b"k", b"after the wipe")
+    story.passes(500)
+    assert isinstance(answers[0], PutResult)
+    for node in (1, 2, 3):
+        assert sorted(sibling.value for sibling in story.get(node, b"k", r=3).siblings) == [b"3", b"after the wipe"]
+    assert story.cluster.observer.violations == []
+
+
+def test_both_sides_of_a_partition_are_merged_when_it_heals() -> None:
+    """The majority side goes on; the write that only one node took is reported as unknown, and may appear."""
+    story = Story(nodes=3)
+    story.put(2, b"k", b"before")
+    story.passes(100)
+    story.cut_off(1)
+    alone = story.put(1, b"k", b"alone")
+    together = story.put(2, b"k", b"together")
+    story.passes(2_000)
+    assert isinstance(alone[0], Failure) and alone[0].kind == "unavailable"
+    assert isinstance(together[0], PutResult)
+    for source, target in story.cluster.network.links:
+        if story.cluster.network.links[source, target].blocked:
+            story.cluster.network.unblock(source, target)
+    story.until_connected()
+    assert sorted(sibling.value for sibling in story.get(1, b"k", r=3).siblings) == [b"before", b"together"]

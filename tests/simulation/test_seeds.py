@@ -1,0 +1,53 @@
+"""Whole clusters under faults, on fixed seeds: nothing acknowledged is lost, all replicas agree in the end.
+
+The command `quorate sim --runs 300` runs the same at length. What a seed once showed is retold in
+`test_scenarios.py`: any change to the code makes every seed another schedule, and a scenario stays.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from quorate.sim.batch import replay_command
+from quorate.sim.faults import KINDS
+from quorate.sim.run import SimOptions, run
+
+OPTIONS = SimOptions(seconds=20)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_seed(seed: int) -> None:
+    outcome = run(seed, OPTIONS)
+    assert outcome.violations == [], replay_command(seed, OPTIONS)
+    assert outcome.operations["put ok"] > 20, "the clients got something done"
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("nodes", [1, 2, 3, 9])
+def test_other_cluster_sizes(nodes: int, seed: int) -> None:
+    options = SimOptions(nodes=nodes, seconds=10, faults=KINDS if nodes > 2 else ("kill", "restart", "pause"))
+    outcome = run(seed, options)
+    assert outcome.violations == [], replay_command(seed, options)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_without_faults_nothing_fails(seed: int) -> None:
+    outcome = run(seed, SimOptions(seconds=10, faults=()))
+    assert outcome.violations == []
+    assert set(outcome.operations) <= {"get ok", "put ok", "put repeated"}
+    assert outcome.operations["get ok"] > 100 and outcome.operations["put ok"] > 150
+
+
+def test_the_seeds_see_every_kind_of_fault_and_of_outcome() -> None:
+    faults: dict[str, int] = {}
+    operations: dict[str, int] = {}
+    durabilities = set()
+    for seed in range(12):
+        outcome = run(seed, OPTIONS)
+        durabilities.add(outcome.durability)
+        for sums, counts in ((faults, outcome.faults), (operations, outcome.operations)):
+            for what, times in counts.items():
+                sums[what] = sums.get(what, 0) + times
+    assert set(KINDS) <= set(faults)
+    assert set(operations) == {"get ok", "get unanswered", "put ok", "put not done", "put repeated", "put unknown"}
+    assert durabilities == {"os", "fsync"}

@@ -1,0 +1,67 @@
+"""The plan of a cluster on one machine: made once, then kept."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from quorate.cli.local_cluster import base_port, plan_cluster
+from quorate.core.errors import StartupError
+from quorate.server.configuration import NodeConfiguration
+from quorate.server.data_directory import DataDirectory
+from quorate.server.founding import establish, settle
+from tests.conftest import plan_on_free_ports
+
+
+def test_ports_follow_from_the_base(tmp_path: Path) -> None:
+    plan = plan_on_free_ports(tmp_path, nodes=2, partitions=16)
+    port = base_port(plan.cluster)
+    assert [(member.name, member.client_address, member.http_address, member.peer_address)
+            for member in plan.cluster.ring.members] == [
+        (f"n{i}", f"127.0.0.1:{port + i}", f"127.0.0.1:{port + 100 + i}", f"127.0.0.1:{port + 200 + i}")
+        for i in (1, 2)
+    ]  # fmt: skip
+    assert plan.created
+    assert not plan_cluster(tmp_path).created
+    assert plan_cluster(tmp_path, nodes=2, port=port).cluster == plan.cluster
+
+
+def test_a_password_is_kept_and_can_be_changed(tmp_path: Path) -> None:
+    plan_on_free_ports(tmp_path, nodes=1, password="one")
+    assert plan_cluster(tmp_path).cluster.password == "one"
+    assert plan_cluster(tmp_path, password="two").cluster.password == "two"
+    assert plan_cluster(tmp_path).cluster.password == "two"
+    assert plan_cluster(tmp_path, password="").cluster.password == ""
+
+
+def test_no_cluster_is_made_over_nodes_that_lost_theirs(tmp_path: Path) -> None:
+    """Hard case 26: a missing file must not turn members into a new cluster."""
+    plan = plan_on_free_ports(tmp_path, nodes=1, partitions=16)
+    directory = DataDirectory.open(tmp_path / "n1")
+    configuration = NodeConfiguration(name="n1", cluster=str(plan.cluster_path))
+    establish(settle(configuration, directory), directory)
+    directory.close()
+    plan.cluster_path.unlink()
+    with pytest.raises(StartupError, match=r"holds the data of n1 but no cluster\.json; copy it back from"):
+        plan_cluster(tmp_path)
+    shutil.copy(tmp_path / "n1" / "cluster.json", plan.cluster_path)
+    assert plan_cluster(tmp_path).cluster == plan.cluster
+
+
+def test_the_directory_of_a_single_node_is_not_taken_for_a_clusters(tmp_path: Path) -> None:
+    directory = DataDirectory.open(tmp_path)
+    establish(settle(NodeConfiguration(), directory), directory)
+    directory.close()
+    for _ in ("with its copy of the cluster file", "and without"):
+        with pytest.raises(StartupError, match="is the data directory of one node; start it with: quorate start"):
+            plan_cluster(tmp_path)
+        (tmp_path / "cluster.json").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("partitions", [0, 3, 32_768])
+def test_impossible_partitions_are_refused(tmp_path: Path, partitions: int) -> None:
+    with pytest.raises(StartupError, match="a power of two from 1 to 16384"):
+        plan_on_free_ports(tmp_path, partitions=partitions)
+    assert list(tmp_path.iterdir()) == []
