@@ -48,7 +48,15 @@ def show_command(bucket: str, node: str, password: str | None, as_json: bool) ->
 @click.argument("properties", nargs=-1, required=True, metavar="NAME=VALUE...")
 @node_options
 def set_command(bucket: str, properties: tuple[str, ...], node: str, password: str | None, as_json: bool) -> None:
-    """Change properties of BUCKET: n, r, w, conflicts (siblings or lww), ttl (seconds), durability (os or fsync)."""
+    """Change properties of BUCKET.
+
+    \b
+    n, r, w      replicas of a key; how many must answer a read and acknowledge a write
+    conflicts    siblings (keep concurrent values) or lww (keep the latest)
+    ttl          seconds until a value expires; 0: never
+    durability   os (survives a killed process) or fsync (on disk before the answer)
+    strict       true: no fallback stands in for a replica out of reach, so a write may fail; false: always writable
+    """
     for text in properties:
         if "=" not in text:
             raise click.UsageError(f"a property is written NAME=VALUE, such as r=2; got '{text}'")

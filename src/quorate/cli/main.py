@@ -24,7 +24,8 @@ from quorate.core.errors import QuorateError
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("up", "Run a whole cluster on this machine; Ctrl-C stops it cleanly."),
     "start": ("start", "Run one node."),
-    "status": ("show", "What every node says about itself."),
+    "status": ("show", "What every node says about itself, and how it is seen."),
+    "hints": ("hints", "Writes that nodes keep for others that cannot be reached."),
     "ring": ("show", "Who owns how much of the ring."),
     "where": ("show", "Which replicas hold a key, and what each holds right now."),
     "put": ("values", "Store a value."),

@@ -12,20 +12,23 @@ from quorate.cli.documents import iso_time
 from quorate.cli.exit_codes import ERROR, OK
 from quorate.cli.link import Link
 from quorate.cli.options import bucket_bytes, key_bytes, node_options
+from quorate.cli.tables import show_table, table_of
 from quorate.core.keyspace import canonical_name
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_STATE_STYLES = {"up": "green", "fenced": "red", "silent": "yellow", "unreachable": "red"}
+_STATE_STYLES = {"up": "green", "fenced": "red", "silent": "yellow", "unreachable": "red", "down": "red"}
 
 
 @click.command("status", epilog="\b\nExample:\n  quorate status --json | jq '.members[].report.state'")
 @node_options
 def status_command(node: str, password: str | None, as_json: bool) -> int:
-    """Show every node of the cluster and what it says about itself.
+    """Show every node of the cluster: what it says about itself, and what the asked node thinks of it.
 
-    Exits with 1 if any of them is not up.
+    "seen as" is up, suspected (asked last, fallbacks take its writes) or down, as the asked node alone has seen it;
+    "in flight" is requests out of how many it takes on before it sheds load; "background" is the rate at which hints
+    and other background work may run now. Exits with 1 if any node says that it is not up, or does not answer.
     """
     with Link(node, password) as link:
         document = link.document("KV.STATUS")
@@ -46,7 +49,7 @@ def ring_command(node: str, password: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(ring))
         return
-    table = _table("node", "number", "host", "zone", "weight", "partitions", "share", "of its fair share", "id")
+    table = table_of("node", "number", "host", "zone", "weight", "partitions", "share", "of its fair share", "id")
     owned = Counter(ring["owners"])
     partitions, weights = len(ring["owners"]), sum(member["weight"] for member in ring["members"])
     for member in ring["members"]:
@@ -59,7 +62,7 @@ def ring_command(node: str, password: str | None, as_json: bool) -> None:
             member["id"],
         )
     click.echo(f"cluster {ring['cluster_id']}, ring version {ring['version']}, {partitions} partitions")
-    _show(table)
+    show_table(table)
 
 
 @click.command("where", epilog="\b\nExample:\n  quorate where carts alice")
@@ -76,44 +79,66 @@ def where_command(bucket: str, key: str, node: str, password: str | None, as_jso
     click.echo(f"slot {document['slot']}, partition {document['partition']}")
     click.echo(f"preference list: {', '.join(document['preference_list'])}")
     click.echo(f"stand-ins, in this order: {', '.join(document['fallbacks']) or 'none'}")
-    table = _table("node", "state", "digest", "version", "value", "type", "written", "clock")
+    table = table_of("node", "state", "digest", "version", "value", "type", "written", "clock")
     for replica in document["replicas"]:
         _add_replica(table, replica)
-    _show(table)
+    show_table(table)
     digests = {replica.get("digest") for replica in document["replicas"] if "digest" in replica}
     if len(digests) > 1:
         click.echo("The replicas differ; a read of the key, or time, brings them together.")
 
 
 def _print_status(document: dict[str, Any]) -> None:
+    seen_by = document["seen_by"]
     click.echo(
         f"cluster {document['cluster_id']}, ring version {document['ring_version']}, "
-        f"{document['partitions']} partitions, as {document['seen_by']} sees it"
+        f"{document['partitions']} partitions, as {seen_by} sees it"
     )
-    table = _table("node", "state", "clients", "owns", "uptime", "version", "in flight", "disk free", "connected to")
+    reports = {member["name"]: member["report"] for member in document["members"]}
+    opinions = reports[seen_by].get("peers", {})
+    table = table_of(
+        *("node", "state", "seen as", "answers in", "clients", "owns", "uptime", "version"),
+        *("in flight", "background", "hints", "disk free", "connected to"),
+    )
     notes = []
     for member in document["members"]:
-        report = member["report"]
-        state = report["state"]
-        style = _STATE_STYLES.get(state, "yellow")
-        table.add_row(
-            member["name"],
-            f"[{style}]{state}[/]",
-            member["client_address"],
-            f"{member['tokens'] / document['partitions']:.1%}",
-            _duration(report.get("uptime_s")),
-            report.get("version", "–"),
-            str(report.get("in_flight_requests", "–")),
-            f"{report['disk_free_fraction']:.0%}" if "disk_free_fraction" in report else "–",
-            ", ".join(report.get("connected_to", [])) or "–",
-        )
+        name, report = member["name"], member["report"]
+        opinion = opinions.get(name)
+        table.add_row(*_status_row(member, opinion, document["partitions"]))
         if report.get("reason"):
-            notes.append(f"{member['name']} is {state}: {report['reason']}")
-        if report.get("suspects"):
-            notes.append(f"{member['name']} gets no answers from {', '.join(report['suspects'])}")
-    _show(table)
+            notes.append(f"{name} is {report['state']}: {report['reason']}")
+        if opinion is not None and opinion["state"] != "up":
+            notes.append(f"{seen_by} takes {name} for {opinion['state']}: {opinion['reason']}")
+    show_table(table)
     for note in notes:
         click.echo(note)
+
+
+def _status_row(member: dict[str, Any], opinion: dict[str, Any] | None, partitions: int) -> list[str]:
+    """One member: what it says about itself, and what the asked node thinks of it (None: it is the asked node)."""
+    report = member["report"]
+    state = report["state"]
+    in_flight, limit = report.get("in_flight_requests"), report.get("requests_in_flight_max")
+    rate, hints = report.get("background_rate_per_s"), report.get("hints")
+    return [
+        member["name"],
+        _coloured(state),
+        "itself" if opinion is None else _coloured(opinion["state"]),
+        f"{opinion['latency_ms']:.1f} ms" if opinion is not None and opinion["latency_ms"] else "–",
+        member["client_address"],
+        f"{member['tokens'] / partitions:.1%}",
+        _duration(report.get("uptime_s")),
+        report.get("version", "–"),
+        "–" if in_flight is None else str(in_flight) if limit is None else f"{in_flight} of {limit}",
+        "–" if rate is None else f"{rate}/s",
+        "–" if hints is None else str(sum(count["hints"] for count in hints["homes"].values())),
+        f"{report['disk_free_fraction']:.0%}" if "disk_free_fraction" in report else "–",
+        ", ".join(report.get("connected_to", [])) or "–",
+    ]
+
+
+def _coloured(state: str) -> str:
+    return f"[{_STATE_STYLES.get(state, 'yellow')}]{state}[/]"
 
 
 def _add_replica(table: Table, replica: dict[str, Any]) -> None:
@@ -144,23 +169,3 @@ def _duration(seconds: float | None) -> str:
         if seconds >= size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def _table(*columns: str) -> Table:
-    from rich import box  # noqa: PLC0415 - costs more than all the rest of a command, so only tables pay for it
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _show(table: Table) -> None:
-    from rich.console import Console  # noqa: PLC0415
-
-    console = Console()
-    # Piped output is for tools, which must not lose columns to an imagined terminal of 80 characters.
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(table)
