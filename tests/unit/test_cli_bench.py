@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quorate.bench.arrivals import open_loop
 from quorate.bench.histogram import Latencies
 from quorate.bench.load import Bench, Load
+from quorate.bench.report import Recorder
 from quorate.cli.exporter import export_line
 from quorate.core.errors import OutcomeUnknown, Unavailable
 
@@ -32,9 +35,11 @@ class FakeBucket:
         self.versions: dict[bytes, int] = {}
         self.siblings = 0
         self.calls = 0
+        self.gets = 0
         self.fail_every = fail_every
 
     async def get(self, key: bytes) -> Any:
+        self.gets += 1
         await asyncio.sleep(0)
         return Got(str(self.versions.get(key, "")), key in self.versions)
 
@@ -54,7 +59,7 @@ def run(bucket: FakeBucket, phases: list[str], **options: Any) -> list[Any]:
         load = Load(concurrency=8, seconds=0.05, value_bytes=10, keys=options.get("keys", 50), warm_up_seconds=0.0)
         runner = Bench(bucket, load)
         await runner.preload()
-        return [await runner.run(phase) for phase in phases]
+        return [(await runner.run(phase))[0] for phase in phases]
 
     return asyncio.run(bench())
 
@@ -87,9 +92,89 @@ def test_failures_are_counted_by_kind_and_leave_no_stale_context() -> None:
         bucket.fail_every = 7
         return await runner.run("put")
 
-    report = asyncio.run(bench())
+    report, windows = asyncio.run(bench())
     assert set(report.errors) == {"OutcomeUnknown", "Unavailable"}
+    assert report.failed_puts == sum(report.errors.values())
+    assert 0 < report.success < 1
+    assert windows == []
     assert bucket.siblings == 0
+
+
+def test_an_open_loop_starts_everything_on_schedule_and_counts_from_there() -> None:
+    """One operation holds the loop; those that were due meanwhile count the wait as theirs."""
+    recorder = Recorder("get", 10.0)
+    started = 0
+
+    async def operation() -> None:
+        nonlocal started
+        started += 1
+        if started == 1:
+            begin = time.perf_counter()
+            while time.perf_counter() - begin < 0.05:
+                pass
+        elif started == 2:
+            raise Unavailable("down")
+
+    asyncio.run(open_loop(lambda: ("get", operation), 1000, 0.1, recorder))
+    assert started == 100
+    report = recorder.report(0.1)
+    assert report.errors == {"Unavailable": 1}
+    assert (report.failed_gets, report.failed_puts, report.success) == (1, 0, 0.99)
+    # 50 arrivals were due while the loop was held, from 50 ms down to 0 ms of waiting; a closed loop would show one.
+    (window,) = recorder.windows()
+    assert recorder_count(recorder, above_ms=20) >= 25
+    assert (window.at_s, window.success, window.errors) == (0.0, 0.99, {"Unavailable": 1})
+
+
+def recorder_count(recorder: Recorder, above_ms: float) -> int:
+    """How many operations took longer."""
+    report = recorder._total.latencies
+    return sum(report.percentile_ms(percent) > above_ms for percent in range(1, 101))
+
+
+def test_arrivals_beyond_the_bound_are_failures_and_not_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quorate.bench.arrivals.IN_FLIGHT_MAX", 10)
+    recorder = Recorder("put")
+    release = asyncio.Event()
+    calls = 0
+
+    async def operation() -> None:
+        await release.wait()
+
+    def next_operation() -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 50:
+            release.set()
+        return ("put", operation)
+
+    asyncio.run(open_loop(next_operation, 1000, 0.05, recorder))
+    report = recorder.report(0.05)
+    assert report.errors["NotSent"] == report.failed_puts
+    assert report.failed_puts + recorder._total.latencies.count == 50
+    assert report.failed_puts >= 30
+
+
+def test_outcomes_are_filed_under_the_window_in_which_they_were_due() -> None:
+    recorder = Recorder("mixed", 2.0)
+    recorder.succeeded(0.5, 3.0)  # It ended in the next window, and was waited for in this one.
+    recorder.succeeded(1.9, 0.001)
+    recorder.failed(6.0, "put", "Unavailable")
+    recorder.failed(7.9, "get", "Overloaded")
+    first, second, third, fourth = recorder.windows()
+    assert [window.at_s for window in (first, second, third, fourth)] == [0, 2, 4, 6]
+    assert fourth.unix_ms - first.unix_ms == 6000
+    assert (first.ops_per_s, first.success, first.p99_ms) == (1, 1.0, pytest.approx(3000, rel=2e-3))
+    assert (second.ops_per_s, second.success, third.errors) == (0, 1.0, {})
+    assert (fourth.success, fourth.failed_puts, fourth.failed_gets) == (0.0, 1, 1)
+    assert fourth.errors == {"Overloaded": 1, "Unavailable": 1}
+
+
+def test_mixed_is_puts_and_gets() -> None:
+    bucket = FakeBucket()
+    (mixed,) = run(bucket, ["mixed"])
+    assert (mixed.phase, mixed.errors, bucket.siblings) == ("mixed", {}, 0)
+    assert min(bucket.calls, bucket.gets) > 50, "more of both than the preload makes"
 
 
 @given(st.lists(st.floats(1e-6, 100), min_size=1, max_size=200))

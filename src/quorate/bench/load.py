@@ -1,12 +1,9 @@
-"""Load on a cluster: workers in a closed loop, each with one request at a time, over random keys.
+"""Load on a cluster: puts, gets or both over random keys, in a closed loop or on a schedule (see `arrivals`).
 
 The shape is that of a bare loop (choose a key, call, note the time), so that its figures can be compared with a floor
 measured the same way. What it adds is what a real writer does: it passes the context of what it last wrote under a
 key, for a put without one stands beside everything else and would only measure growing siblings. Each key belongs to
-one worker at a time while it is written; two workers that meet on a key take turns by choosing again.
-
-Rejected: an open loop with a fixed rate. It measures better how a service feels at that rate, and worse what a cluster
-can do; it comes with the YCSB workloads.
+one writer at a time while it is written; two that meet on a key take turns by choosing again.
 """
 
 from __future__ import annotations
@@ -14,13 +11,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import time
-from collections import Counter
 from typing import Any, Protocol
 
 import msgspec
 
-from quorate.bench.histogram import Latencies
+from quorate.bench.arrivals import Operation, closed_loop, open_loop
+from quorate.bench.report import Recorder, Report, Window
 from quorate.core.errors import QuorateError
 
 
@@ -40,17 +36,10 @@ class Load(msgspec.Struct, frozen=True):
     value_bytes: int = 1000
     keys: int = 20_000
     warm_up_seconds: float = 1.0
-
-
-class Report(msgspec.Struct, frozen=True):
-    """One phase. Latencies are of successful operations only; failed ones are counted by their kind."""
-
-    phase: str
-    ops_per_s: int
-    p50_ms: float
-    p99_ms: float
-    p999_ms: float
-    errors: dict[str, int]
+    rate_per_s: float = 0.0
+    """Arrivals of an open loop; 0: a closed loop of `concurrency` workers."""
+    window_s: float = 0.0
+    """Length of the windows to report; 0: none."""
 
 
 class Bench:
@@ -76,39 +65,24 @@ class Bench:
             for _ in range(self._load.concurrency):
                 group.create_task(worker())
 
-    async def run(self, phase: str) -> Report:
-        """One phase, "put" or "get", warmed up before it is measured."""
-        operation = {"put": self._put_random, "get": self._get_random}[phase]
+    async def run(self, phase: str) -> tuple[Report, list[Window]]:
+        """One phase, "put", "get" or "mixed" (as many puts as gets), warmed up before it is measured."""
         if self._load.warm_up_seconds:
-            await self._measure(operation, self._load.warm_up_seconds)
-        latencies, errors, seconds = await self._measure(operation, self._load.seconds)
-        return Report(
-            phase,
-            round(latencies.count / seconds),
-            latencies.percentile_ms(50),
-            latencies.percentile_ms(99),
-            latencies.percentile_ms(99.9),
-            dict(sorted(errors.items())),
-        )
+            await self._measure(phase, self._load.warm_up_seconds)
+        recorder, seconds = await self._measure(phase, self._load.seconds)
+        return recorder.report(seconds), recorder.windows()
 
-    async def _measure(self, operation: Any, seconds: float) -> tuple[Latencies, Counter[str], float]:
-        latencies, errors = Latencies(), Counter[str]()
-        began = time.perf_counter()
-        stop = began + seconds
-
-        async def worker() -> None:
-            while (sent := time.perf_counter()) < stop:
-                try:
-                    await operation()
-                except QuorateError as error:
-                    errors[type(error).__name__] += 1
-                    # A cluster that refuses at once must not turn the workers into a busy loop that starves it.
-                    await asyncio.sleep(0.01)
-                else:
-                    latencies.record(time.perf_counter() - sent)
-
-        await asyncio.gather(*(worker() for _ in range(self._load.concurrency)))
-        return latencies, errors, time.perf_counter() - began
+    async def _measure(self, phase: str, seconds: float) -> tuple[Recorder, float]:
+        load = self._load
+        put: Operation = ("put", self._put_random)
+        get: Operation = ("get", self._get_random)
+        choices = {"put": (put,), "get": (get,), "mixed": (put, get)}[phase]
+        recorder = Recorder(phase, load.window_s)
+        if load.rate_per_s:
+            took = await open_loop(lambda: random.choice(choices), load.rate_per_s, seconds, recorder)
+        else:
+            took = await closed_loop(lambda: random.choice(choices), load.concurrency, seconds, recorder)
+        return recorder, took
 
     async def _put_random(self) -> None:
         key = random.choice(self._keys)

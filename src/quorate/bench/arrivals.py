@@ -1,0 +1,79 @@
+"""When operations begin: in a closed loop, or on a schedule.
+
+A *closed loop* has so many workers, each with one operation at a time. It shows what a cluster can do, and hides how a
+service feels: while the cluster stands still nobody asks, so one stall of a second is one slow operation.
+
+An *open loop* lets operations arrive on a fixed schedule, whatever became of the earlier ones, as users do. Latency
+counts from the scheduled time, so a stall is seen by everybody who arrived in it, also when it was the load generator
+that was late (no coordinated omission). What is in flight is bounded; arrivals above that fail as `NotSent`.
+
+Rejected: random (Poisson) arrivals. They are truer, and make two short runs harder to compare.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from quorate.bench.report import Kind, Recorder
+from quorate.core.errors import QuorateError
+
+IN_FLIGHT_MAX: Final = 16_384
+"""Operations of an open loop: beyond these the load generator would only measure its own memory."""
+
+Operation = tuple[Kind, Callable[[], Awaitable[None]]]
+"""What it is, and how to do it once."""
+
+
+async def closed_loop(next_operation: Callable[[], Operation], workers: int, seconds: float, to: Recorder) -> float:
+    """Run `workers` at once for `seconds`; gives the seconds that it took."""
+    began = time.perf_counter()
+    stop = began + seconds
+
+    async def worker() -> None:
+        while (sent := time.perf_counter()) < stop:
+            kind, operation = next_operation()
+            try:
+                await operation()
+            except QuorateError as error:
+                to.failed(sent - began, kind, type(error).__name__)
+                # A cluster that refuses at once must not turn the workers into a busy loop that starves it.
+                await asyncio.sleep(0.01)
+            else:
+                to.succeeded(sent - began, time.perf_counter() - sent)
+
+    await asyncio.gather(*(worker() for _ in range(workers)))
+    return time.perf_counter() - began
+
+
+async def open_loop(next_operation: Callable[[], Operation], rate_per_s: float, seconds: float, to: Recorder) -> float:
+    """Start `rate_per_s` operations a second for `seconds`, and wait for the last; gives the seconds that it took."""
+    began = time.perf_counter()
+    running: set[asyncio.Task[None]] = set()
+
+    async def one(kind: Kind, operation: Callable[[], Awaitable[None]], due_s: float) -> None:
+        try:
+            await operation()
+        except QuorateError as error:
+            to.failed(due_s, kind, type(error).__name__)
+        else:
+            to.succeeded(due_s, time.perf_counter() - began - due_s)
+
+    total = int(rate_per_s * seconds)
+    started = 0
+    while started < total:
+        due = min(total, int((time.perf_counter() - began) * rate_per_s) + 1)
+        for number in range(started, due):
+            kind, operation = next_operation()
+            if len(running) >= IN_FLIGHT_MAX:
+                to.failed(number / rate_per_s, kind, "NotSent")
+                continue
+            task = asyncio.create_task(one(kind, operation, number / rate_per_s))
+            running.add(task)
+            task.add_done_callback(running.discard)
+        started = max(started, due)
+        await asyncio.sleep(max(0.0, started / rate_per_s - (time.perf_counter() - began)))
+    await asyncio.gather(*running)
+    return max(seconds, time.perf_counter() - began)
