@@ -69,16 +69,15 @@ def bench_command(
     p99_ms, failed_puts, failed_gets, errors.
     """
     load = Load(concurrency, seconds, value_bytes, keys, warm_up, rate or 0.0, windows or 0.0)
-    access = ClusterAccess(node, password, timeout_ms)
     # The load generator should not be what is measured, so it uses the faster loop too.
     import uvloop  # noqa: PLC0415
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(load, PHASES[workload], bucket_bytes(bucket), access, as_json))
+        runner.run(_run(load, PHASES[workload], bucket_bytes(bucket), (node, password, timeout_ms), as_json))
 
 
-async def _run(load: Load, phases: list[str], name: bytes, access: ClusterAccess, as_json: bool) -> None:
-    async with access:
+async def _run(load: Load, phases: list[str], name: bytes, where: tuple[str, str | None, int], as_json: bool) -> None:
+    async with ClusterAccess(*where) as access:
         bucket: Any = access.bucket(name)
         bench = Bench(bucket, load)
         await bench.preload()
