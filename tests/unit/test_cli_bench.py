@@ -177,6 +177,17 @@ def test_mixed_is_puts_and_gets() -> None:
     assert min(bucket.calls, bucket.gets) > 50, "more of both than the preload makes"
 
 
+def test_a_preload_survives_a_busy_moment_and_names_what_never_works() -> None:
+    async def preload(bucket: FakeBucket) -> None:
+        await Bench(bucket, Load(8, 0.1, 10, 50, 0.0)).preload()
+
+    busy = FakeBucket(fail_every=3)
+    asyncio.run(preload(busy))
+    assert len(busy.versions) == 50
+    with pytest.raises((Unavailable, OutcomeUnknown)):
+        asyncio.run(preload(FakeBucket(fail_every=1)))
+
+
 @given(st.lists(st.floats(1e-6, 100), min_size=1, max_size=200))
 @settings(max_examples=50, deadline=None)
 def test_percentiles_equal_those_of_the_sorted_list(seconds: list[float]) -> None:

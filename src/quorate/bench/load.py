@@ -11,13 +11,16 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from quorate.bench.arrivals import Operation, closed_loop, open_loop
 from quorate.bench.report import Recorder, Report, Window
 from quorate.core.errors import QuorateError
+
+PRELOAD_ATTEMPTS: Final = 5
+"""What is measured comes after the preload, so a busy moment in it must not end the run."""
 
 
 class Target(Protocol):
@@ -54,16 +57,31 @@ class Bench:
         self._busy: set[bytes] = set()
 
     async def preload(self) -> None:
-        """Write every key that this run has not written, so that each get finds a value. Raises `QuorateError`."""
+        """Write every key that this run has not written, so that each get finds a value.
+
+        Raises the `QuorateError` of a key that could not be written in `PRELOAD_ATTEMPTS` attempts.
+        """
         missing = iter([key for key in self._keys if key not in self._contexts])
 
         async def worker() -> None:
             for key in missing:
-                await self._put(key)
+                for attempt in range(1, PRELOAD_ATTEMPTS + 1):
+                    try:
+                        await self._put(key)
+                        break
+                    except QuorateError:
+                        if attempt == PRELOAD_ATTEMPTS:
+                            raise
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._load.concurrency):
-                group.create_task(worker())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._load.concurrency):
+                    group.create_task(worker())
+        except* QuorateError as errors:
+            error = errors.exceptions[0]
+        else:
+            return
+        raise error
 
     async def run(self, phase: str) -> tuple[Report, list[Window]]:
         """One phase, "put", "get" or "mixed" (as many puts as gets), warmed up before it is measured."""
