@@ -16,6 +16,7 @@ from quorate.core.record import Context
 from quorate.core.ring.create import create_ring
 from quorate.core.ring.ring import Member, Ring
 from quorate.core.store import Failure, GetRequest, GetResult, PutRequest, PutResult
+from quorate.node.cluster_view import BucketView
 from quorate.node.node import Node
 from quorate.node.options import NodeOptions
 
@@ -148,7 +149,7 @@ class Wire:
 class SmallCluster:
     """`nodes[number]`, numbers from 1."""
 
-    def __init__(self, size: int = 3, partitions: int = 16) -> None:
+    def __init__(self, size: int = 3, partitions: int = 16, options: NodeOptions | None = None) -> None:
         self.world = World()
         self.ring: Ring = create_ring("ab" * 16, [member(number) for number in range(1, size + 1)], partitions)
         self.defaults = default_properties(size)
@@ -159,7 +160,9 @@ class SmallCluster:
         self.muted: set[int] = set()
         """Members that are connected and never answer (as if stopped by a signal)."""
         self.sent: list[tuple[int, int, Message]] = []
-        self.options = NodeOptions()
+        self.delay_ms: dict[int, float] = {}
+        """Members all of whose messages, both ways, take so long instead of a millisecond."""
+        self.options = options or NodeOptions()
         for number in range(1, size + 1):
             self.ports[number] = Ports(self.world)
             self.engines[number] = DictEngine(self.ports[number])
@@ -205,7 +208,16 @@ class SmallCluster:
     def heal(self) -> None:
         cut, self._cut = sorted(self._cut), set()
         for one, other in cut:
-            self.nodes[one].on_connected(other)
+            if self.ports[one].alive and self.ports[other].alive:
+                self.nodes[one].on_connected(other)
+
+    def join(self, number: int) -> None:
+        """Boot a node that was killed, and connect it with all that run and are not cut off, as a transport would."""
+        self.boot(number)
+        for other, node in self.nodes.items():
+            if other != number and self.ports[other].alive and self.linked(other, number):
+                node.on_connected(number)
+                self.nodes[number].on_connected(other)
 
     def linked(self, one: int, other: int) -> bool:
         return (one, other) not in self._cut and self.ports[other].alive
@@ -218,7 +230,35 @@ class SmallCluster:
             if target not in self.muted and self.ports[target].alive and self.linked(sender, target):
                 self.nodes[target].on_message(sender, _unwire.decode(raw), 0.0)
 
-        self.world.at(1, deliver)
+        self.world.at(max(self.delay_ms.get(sender, 1), self.delay_ms.get(target, 1)), deliver)
+
+    def wait(self, hours: float) -> None:
+        """Let the wall clocks go on without running through all the virtual time between."""
+        for ports in self.ports.values():
+            ports.skew_ms += int(hours * 3_600_000)
+
+    # --- what a test looks at ---
+
+    def preference_list(self, key: bytes) -> tuple[list[int], list[int]]:
+        """(homes, fallbacks) of a key of bucket b."""
+        placement = next(iter(self.nodes.values()))._coordinator.place(self._view(), b"b", key)[1]
+        return list(placement.replicas), list(placement.fallbacks)
+
+    def _view(self) -> BucketView:
+        return next(iter(self.nodes.values()))._shared.view.bucket(b"b")
+
+    def hints(self) -> dict[int, dict[int, int]]:
+        """Holder → home → how many hints."""
+        found = {}
+        for number, node in self.nodes.items():
+            by_home = node._shared.hints.by_home
+            if by_home:
+                found[number] = {home: count.hints for home, count in sorted(by_home.items())}
+        return found
+
+    def counter(self, event: str) -> int:
+        """How often `event` was counted on all nodes."""
+        return sum(node._shared.counters.get(event, 0) for node in self.nodes.values())
 
     # --- what a client does ---
 

@@ -5,9 +5,11 @@ A plain bundle made once by `Node`, so that an operation holds one reference and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from quorate.core.admission.background import BackgroundAdmission
 from quorate.core.admission.budget import TokenBudget
-from quorate.core.admission.concurrency import ConcurrencyLimit
+from quorate.core.admission.concurrency import TARGET_MS, ConcurrencyLimit
 from quorate.core.admission.read_latency import LatencyQuantile
 from quorate.core.causality.hybrid_logical_clock import HybridLogicalClock
 from quorate.core.membership.failure_detector import FailureDetector
@@ -42,6 +44,7 @@ class NodeContext:
         "hedges",
         "hints",
         "hybrid_clock",
+        "in_flight",
         "in_flight_bytes",
         "options",
         "read_latency",
@@ -75,6 +78,8 @@ class NodeContext:
     def __init__(self) -> None:
         self.counters: dict[str, int] = {}
         self.fenced_because = ""
+        self.in_flight = 0
+        """Clients' requests that have not been answered yet."""
         self.in_flight_bytes = 0
         self.detector = FailureDetector()
         self.hedges = TokenBudget(HEDGE_FRACTION, 50.0)
@@ -84,10 +89,26 @@ class NodeContext:
     def count(self, event: str, times: int = 1) -> None:
         self.counters[event] = self.counters.get(event, 0) + times
 
-    def on_answered(self, latency_ms: float, now_ms: float) -> None:
-        """A client's request was answered after `latency_ms`: what overload and background work are judged by."""
-        self.concurrency.on_done(latency_ms, now_ms)
-        self.background.on_foreground(latency_ms)
+    def on_answered(self, latency_ms: float, now_ms: float, awaited: Sequence[int]) -> None:
+        """A client's request was answered after `latency_ms`: what overload and background work are judged by.
+
+        A request that was late while it waited for one of few suspects says nothing about this node. If most peers
+        are suspects, it is this node that is slow, or cut off.
+        """
+        in_flight = self.in_flight
+        self.in_flight = in_flight - 1
+        self.background.on_foreground(latency_ms, now_ms)
+        suspects = self.detector.suspects
+        if suspects and latency_ms > TARGET_MS and 2 * len(suspects) <= len(self.view.other_numbers):
+            for member in awaited:
+                if member in suspects:
+                    return
+        self.concurrency.on_done(latency_ms, now_ms, in_flight)
+
+    def on_stall(self, now_ms: float) -> None:
+        """This node stood still until now."""
+        self.count("own_stalls")
+        self.detector.on_own_stall(now_ms)
 
     def names(self, numbers: list[int]) -> list[str]:
         names = self.view.names
@@ -100,16 +121,16 @@ class NodeContext:
         return Failure(kind, text, names)  # type: ignore[arg-type]
 
     def nearest_first(self, members: tuple[int, ...], turn: int) -> list[int]:
-        """Connected members in the order to ask them: rotated by `turn` to spread load, suspects last."""
+        """Connected members in the order to ask them: rotated by `turn` to spread load, slow ones and suspects last."""
         connected = self.transport.connected
         count = len(members)
         if count > 1:
             turn %= count
             members = members[turn:] + members[:turn]
         asked = [member for member in members if connected(member)]
-        suspects = self.detector.suspects
-        if suspects and len(asked) > 1:
-            asked.sort(key=suspects.__contains__)
+        suspects, slow = self.detector.suspects, self.detector.slow
+        if (suspects or slow) and len(asked) > 1:
+            asked.sort(key=lambda member: 2 if member in suspects else member in slow)
         return asked
 
     def usable(self, member: int) -> bool:

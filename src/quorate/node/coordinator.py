@@ -58,12 +58,17 @@ class Coordinator:
         key = storage_key(partition, request.bucket, request.key)
 
         def coordinate(left_ms: int) -> None:
-            GetOperation(node, bucket, placement, key, r, left_ms).start(reply)
+            if bucket.properties.strict and not placement.local:
+                # What a fallback holds, or does not hold, is no answer here.
+                replicas = list(placement.replicas)
+                reply(node.failure("unavailable", "no replica of this key could be reached", replicas))
+            else:
+                GetOperation(node, bucket, placement, key, r, left_ms).start(reply)
 
         if placement.local:
             coordinate(timeout_ms)
         else:
-            self._forward(placement, request, timeout_ms, reply, remaining_ms, coordinate)
+            self._forward(placement, request, timeout_ms, reply, remaining_ms, coordinate, True)
 
     def put(self, request: PutRequest, reply: PutReply, remaining_ms: int = 0) -> None:
         """Coordinate or forward a put or delete. `remaining_ms` is set (above 0) if another node forwarded it."""
@@ -93,7 +98,8 @@ class Coordinator:
             else:
                 self._coordinate_put(request, reply, bucket, placement, partition, w, left_ms)
 
-        self._forward(placement, request, timeout_ms, reply, remaining_ms, coordinate)
+        strict = bucket.properties.strict or request.strict
+        self._forward(placement, request, timeout_ms, reply, remaining_ms, coordinate, strict)
 
     def place(self, bucket: BucketView, name: bytes, key: bytes) -> tuple[int, Placement]:
         """The partition of a key, and who holds it for this bucket."""
@@ -125,7 +131,7 @@ class Coordinator:
             if placement.local:
                 found = node.records.base(key)
             else:
-                found = Base(*node.hints.held(list(placement.replicas), key), NO_BASE)
+                found = Base(*node.hints.held(placement.replicas, key, plan.orphans[0]), NO_BASE)
             new, body, marker, base = node.records.coordinate(found, request, ttl_ms, bucket.last_write_wins)
         except CallerError as error:
             reply(Failure("caller", str(error)))
@@ -154,7 +160,9 @@ class Coordinator:
             self._node.hints.keep(
                 home, operation.key, operation.body, operation.flags, marker, _written_and_committed, operation
             )
-        except (Overloaded, StorageError):
+        except Overloaded as error:
+            operation.refuse(Failure("overloaded", str(error), [], error.retry_after_ms))
+        except StorageError:
             operation.on_written(False)
 
     def _forward(
@@ -165,13 +173,14 @@ class Coordinator:
         reply: Callable[[Any], None],
         remaining_ms: int,
         stand_in: Callable[[int], None],
+        homes_only: bool,
     ) -> None:
         node = self._node
         if remaining_ms:
             why = f"its disk failed ({node.fenced_because})" if placement.local else "it holds no replica of the key"
             reply(Failure("unavailable", f"the node that the request was handed to cannot serve it: {why}"))
             return
-        ForwardOperation(node, placement, request, timeout_ms, reply, stand_in).start()
+        ForwardOperation(node, placement, request, timeout_ms, reply, stand_in, homes_only).start()
 
     def _timeout_ms(self, asked_ms: int) -> int:
         return min(asked_ms, REQUEST_TIMEOUT_MAX_MS) or self._node.options.request_timeout_ms
@@ -182,7 +191,11 @@ class Coordinator:
             return Failure("caller", f"{name}={replicas} is not possible in this bucket: it must be from 1 to n={n}")
         node = self._node
         options = node.options
-        if len(node.requests.pending) >= node.concurrency.limit or node.in_flight_bytes >= options.in_flight_bytes_max:
+        if (
+            node.in_flight >= node.concurrency.limit
+            or len(node.requests.pending) >= options.in_flight_requests_max
+            or node.in_flight_bytes >= options.in_flight_bytes_max
+        ):
             node.count("requests_shed")
             return Failure("overloaded", "too many requests are in flight at this node", [], 100)
         return None

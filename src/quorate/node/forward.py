@@ -21,6 +21,7 @@ class ForwardOperation:
 
     __slots__ = (
         "attempt_ms",
+        "blamed",
         "candidates",
         "id",
         "may_have_arrived",
@@ -28,6 +29,7 @@ class ForwardOperation:
         "placement",
         "reply",
         "request",
+        "sent_ms",
         "stand_in",
         "started_ms",
         "target",
@@ -42,7 +44,9 @@ class ForwardOperation:
         timeout_ms: int,
         reply: Callable[[Any], None],
         stand_in: Callable[[int], None],
+        homes_only: bool,
     ) -> None:
+        """With `homes_only` replicas that are suspected are asked if there are no others; else `stand_in` is called."""
         self.node = node
         self.stand_in = stand_in
         self.placement = placement
@@ -50,24 +54,36 @@ class ForwardOperation:
         self.timeout_ms = timeout_ms
         self.reply = reply
         candidates = node.nearest_first(placement.replicas, node.requests.next_turn())
-        self.candidates = [member for member in candidates if node.usable(member)] or candidates
+        self.candidates = [member for member in candidates if node.usable(member)]
+        if homes_only and not self.candidates:
+            self.candidates = candidates
         self.started_ms = node.clock.monotonic_ms()
         self.attempt_ms = timeout_ms / 3
+        self.sent_ms = self.started_ms
+        self.blamed = False
         self.target = 0
         self.may_have_arrived = False
         self.id = 0
 
     def start(self) -> None:
-        self.id = self.node.requests.open(self, self.attempt_ms)
+        node = self.node
+        node.in_flight += 1
+        node.retries.earn()
+        self.id = node.requests.open(self, self.attempt_ms)
         self._next_target()
 
     def on_reply(self, member: int, message: ForwardReply) -> None:
         if member != self.target:
             return
+        node = self.node
+        node.detector.on_answer(member, node.clock.monotonic_ms() - self.sent_ms)
         result = message.result
         if isinstance(result, Failure) and result.kind != "unknown":
-            # This target did nothing. Another one may still, and one that fell silent may already have.
-            if result.kind != "caller" and self.candidates:
+            # This target did nothing. Another one may still, and one that fell silent may already have. What one
+            # sheds must not fall on all the others as well, beyond the budget (hard case 32).
+            if self.candidates and (
+                result.kind == "unavailable" or (result.kind == "overloaded" and node.retries.take())
+            ):
                 self._next_target()
                 return
             if self.may_have_arrived and isinstance(self.request, PutRequest):
@@ -83,11 +99,14 @@ class ForwardOperation:
     def on_time(self) -> None:
         self.may_have_arrived = True
         node = self.node
-        node.detector.on_timeout(self.target, self.attempt_ms, node.clock.monotonic_ms())
+        now_ms = node.clock.monotonic_ms()
+        if not self.blamed:
+            self.blamed = True
+            node.detector.on_timeout(self.target, now_ms - self.sent_ms, now_ms)
         remaining_ms = self._remaining_ms()
         if remaining_ms <= 0:
             self._give_up()
-        elif self._may_be_repeated() and self.candidates:
+        elif self._may_be_repeated() and self.candidates and node.retries.take():
             self.node.requests.remind(self.id, min(self.attempt_ms, remaining_ms))
             self._next_target()
         else:
@@ -118,6 +137,8 @@ class ForwardOperation:
                 else ForwardPut(self.id, remaining_ms, version, request)
             )
             if node.transport.send(self.target, message):
+                self.sent_ms = node.clock.monotonic_ms()
+                self.blamed = False
                 node.count("forwards")
                 return
         self._give_up()
@@ -127,7 +148,7 @@ class ForwardOperation:
         remaining_ms = int(self._remaining_ms())
         if not self.may_have_arrived and remaining_ms > 0:
             # No replica took it, and nothing has happened: this node coordinates it as a fallback.
-            node.requests.close(self.id)
+            self._close()
             self.stand_in(remaining_ms)
             return
         replicas = list(self.placement.replicas)
@@ -138,5 +159,9 @@ class ForwardOperation:
             self._finish(node.failure("unavailable", "no replica of this key could be reached", replicas))
 
     def _finish(self, result: Any) -> None:
-        self.node.requests.close(self.id)
+        self._close()
         self.reply(result)
+
+    def _close(self) -> None:
+        self.node.in_flight -= 1
+        self.node.requests.close(self.id)

@@ -29,6 +29,7 @@ from quorate.core.record import EMPTY_CONTEXT, Record, decode_record, encode_rec
 from quorate.core.store import Failure, GetResult
 from quorate.node.cluster_view import BucketView, Placement
 from quorate.node.context import NodeContext
+from quorate.node.evidence import Evidence
 
 GetReply = Callable[[GetResult | Failure], None]
 
@@ -46,6 +47,7 @@ class GetOperation(GetTally):
         "answered",
         "bucket",
         "digest",
+        "evidence",
         "fetching",
         "id",
         "key",
@@ -53,7 +55,6 @@ class GetOperation(GetTally):
         "node",
         "placement",
         "reply",
-        "started_ms",
         "timeout_ms",
     )
 
@@ -65,7 +66,7 @@ class GetOperation(GetTally):
         self.bucket = bucket
         self.key = key
         self.timeout_ms = timeout_ms
-        self.started_ms = node.clock.monotonic_ms()
+        self.evidence = Evidence(node)
         self.id = 0
         self.answered = False
         self.fetching: list[int] = []
@@ -73,18 +74,29 @@ class GetOperation(GetTally):
         self.merged = b""
         others = placement.others
         candidates = node.nearest_first(others, node.requests.next_turn()) if others else []
-        homes = len(candidates)
-        if (homes < len(others) or not placement.local) and not bucket.properties.strict:
-            candidates += [m for m in placement.fallbacks if m != node.self_number and node.usable(m)]
+        connected = len(candidates)
+        suspects = node.detector.suspects
+        if (suspects or connected < len(others) or not placement.local) and not bucket.properties.strict:
+            candidates = self._with_fallbacks(candidates)
         super().__init__(r, [node.self_number, *candidates[: r - 1]], candidates[r - 1 :])
-        if homes < len(others):
+        if connected < len(others):
             self.failed.extend(member for member in others if member not in candidates)
+
+    def _with_fallbacks(self, homes: list[int]) -> list[int]:
+        """`homes`, and the fallbacks that puts use for those out of reach: before suspects, which may never answer."""
+        node = self.node
+        usable = [member for member in homes if node.usable(member)]
+        if len(usable) == len(self.placement.replicas) - self.placement.local:
+            return homes
+        fallbacks = [m for m in self.placement.fallbacks if m != node.self_number and node.usable(m)]
+        return usable + fallbacks + [member for member in homes if member not in usable]
 
     def start(self, reply: GetReply) -> None:
         """Read locally and ask the others; `reply` is called exactly once."""
         self.reply = reply
         node = self.node
         me = node.self_number
+        node.in_flight += 1
         node.hedges.earn()
         node.retries.earn()
         try:
@@ -124,8 +136,7 @@ class GetOperation(GetTally):
     def on_reply(self, member: int, message: ReadReply) -> None:
         """A replica's answer, or its refusal."""
         status = message.status
-        node = self.node
-        node.detector.on_answer(member, node.clock.monotonic_ms() - self.started_ms)
+        self.evidence.answered(member)
         if status == Status.OK:
             if message.body and digest_of(self.key, message.body) != message.digest:
                 raise PeerError("a record's digest does not match its bytes")
@@ -144,33 +155,35 @@ class GetOperation(GetTally):
             self._act(self.on_failed(member))
 
     def on_time(self) -> None:
-        """A reminder: ask one more replica, or give up at the deadline."""
-        if self.answered:
-            self.node.requests.close(self.id)
-            return
+        """A reminder: hedge, retry, or give up at the deadline.
+
+        The first comes when most reads have been answered, the next at `retry_ms` and every `retry_ms` after that,
+        the last at the deadline.
+        """
         node = self.node
-        remaining_ms = self._remaining_ms()
-        if remaining_ms <= 0:
-            if self.on_deadline() == FAIL:
-                self._fail()
+        retry_ms = node.options.retry_ms
+        now_ms = node.clock.monotonic_ms()
+        waited_ms = now_ms - self.evidence.started_ms
+        self.evidence.silent(self.awaited, now_ms)
+        if waited_ms >= self.timeout_ms or (self.answered and waited_ms >= retry_ms):
+            self._end()
             return
-        waited_ms = self.timeout_ms - remaining_ms
-        late = waited_ms >= node.options.retry_ms
-        if late:
-            now_ms = node.clock.monotonic_ms()
-            for member in self.awaited:
-                node.detector.on_timeout(member, waited_ms, now_ms)
-        if self.unasked and (node.retries if late else node.hedges).take():
-            node.count("reads_retried" if late else "reads_hedged")
+        hedging = waited_ms < retry_ms
+        if not self.answered and self.unasked and (node.hedges if hedging else node.retries).take():
+            node.count("reads_hedged" if hedging else "reads_retried")
             self._ask(self.take_unasked(), True)
-        if self.unasked or not late:
-            remaining_ms = min(
-                max(1.0, node.options.retry_ms - waited_ms) if not late else node.options.retry_ms, remaining_ms
-            )
-        node.requests.remind(self.id, remaining_ms)
+        next_ms = retry_ms - waited_ms if hedging else retry_ms
+        node.requests.remind(self.id, min(next_ms, self.timeout_ms - waited_ms))
+
+    def _end(self) -> None:
+        """The deadline, or long enough after the answer: nobody is waited for any more."""
+        if self.on_deadline() == FAIL:
+            self._fail()
+        else:
+            self.node.requests.close(self.id)
 
     def _remaining_ms(self) -> float:
-        return self.timeout_ms - (self.node.clock.monotonic_ms() - self.started_ms)
+        return self.timeout_ms - (self.node.clock.monotonic_ms() - self.evidence.started_ms)
 
     def _act(self, verdict: int) -> None:
         if verdict == DONE:
@@ -187,6 +200,8 @@ class GetOperation(GetTally):
 
     def _ask(self, member: int, full: bool) -> None:
         node = self.node
+        if full:
+            self.evidence.asked_late(member)
         remaining_ms = max(1, int(self._remaining_ms()))
         version = node.view.ring.version
         homes = self.placement.replicas
@@ -227,8 +242,8 @@ class GetOperation(GetTally):
     def _note_latency(self) -> None:
         node = self.node
         now_ms = node.clock.monotonic_ms()
-        latency_ms = now_ms - self.started_ms
-        node.on_answered(latency_ms, now_ms)
+        latency_ms = now_ms - self.evidence.started_ms
+        node.on_answered(latency_ms, now_ms, self.awaited)
         if self.id:
             node.read_latency.observe(latency_ms)
 
@@ -270,12 +285,11 @@ class GetOperation(GetTally):
 
     def _repair(self, behind: list[int]) -> None:
         node = self.node
+        behind = [member for member in behind if member in self.placement.replicas]  # Fallbacks hold hints, no replica.
         node.count("read_repairs", len(behind))
         timeout_ms = node.options.request_timeout_ms
         write = Write(0, timeout_ms, node.view.ring.version, self.key, self.merged, self.bucket.flags)
         for member in behind:
-            if member not in self.placement.replicas:
-                continue  # A fallback holds hints, not a replica.
             if member != node.self_number:
                 node.transport.send(member, write)
             elif not node.fenced_because:

@@ -5,9 +5,9 @@ background work is admitted. A hint is removed when the home has acknowledged it
 sent. Whatever fails is tried again at the next pass: refusals and silence are not success (hard case 15).
 
 Passes begin when a home is seen alive, at start-up too (hard case 9), and every `PASS_INTERVAL_MS` while there is
-anything to hand over. A hint older than half of `grace` is dropped: anti-entropy covers it, and beyond that horizon it
-could bring back what was deleted. A hint for a member that is gone goes to the replicas of its key instead (hard case
-14).
+anything to hand over. A hint older than half of `grace` is dropped, whether its home is there or not: anti-entropy
+covers it, and beyond that horizon it could bring back what was deleted. A hint for a member that is gone goes to the
+replicas of its key instead, of which this node may be one (hard case 14).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from quorate.core.errors import DamagedRecord, StorageError
 from quorate.core.hints import Hint, split_hint_key, unpack_hint
 from quorate.core.keyspace import split_storage_key
 from quorate.core.limits import HINTS_IN_FLIGHT_MAX
-from quorate.core.messages import Message, Status, Write
+from quorate.core.messages import FLAG_FSYNC, FLAG_LAST_WRITE_WINS, Message, Status, Write
 from quorate.node.context import NodeContext
 from quorate.node.gather import Answers, GatherOperation
 
@@ -26,14 +26,18 @@ log = logging.getLogger(__name__)
 
 PASS_INTERVAL_MS = 1_000.0
 HINT_TIMEOUT_MS = 5_000
+HINTS_SWEPT_PER_PASS = 500
+"""Hints whose age is looked at in each interval; at 1 GiB of small hints all are seen within an hour or two."""
 
 
 class _Delivery:
     """One pass over the hints of one home."""
 
-    __slots__ = ("after", "delivered", "failed", "finished_reading", "in_flight")
+    __slots__ = ("after", "delivered", "failed", "finished_reading", "in_flight", "waiting")
 
     def __init__(self) -> None:
+        self.waiting = False
+        """For background work to be admitted: a timer is set."""
         self.after = b""
         self.in_flight = 0
         self.delivered = 0
@@ -52,11 +56,20 @@ class Handoff:
         """Look for something to hand over now and then; see also `wake`."""
 
         def look() -> None:
-            for home in list(self._node.hints.by_home):
+            homes = list(self._node.hints.by_home)
+            if homes and not self._node.fenced_because:
+                self._sweep()
+            for home in homes:
                 self.wake(home)
             self._node.scheduler.call_later(PASS_INTERVAL_MS, look)
 
         self._node.scheduler.call_later(PASS_INTERVAL_MS, look)
+
+    def _sweep(self) -> None:
+        try:
+            self._node.hints.sweep(HINTS_SWEPT_PER_PASS)
+        except StorageError as error:
+            log.error("the hints could not be looked through: %s", error)
 
     def wake(self, home: int) -> None:
         """Begin a pass for `home` if it can be used, has hints, and none is under way."""
@@ -76,10 +89,13 @@ class Handoff:
         if delivery.failed or delivery.finished_reading or room <= 0:
             self._finish_if_idle(home, delivery)
             return
+        if delivery.waiting:
+            return
         granted = node.background.take(room, node.clock.monotonic_ms())
         if granted == 0:
             if delivery.in_flight == 0:
-                node.scheduler.call_later(node.background.delay_ms(), lambda: self._pump(home))
+                delivery.waiting = True
+                node.scheduler.call_later(node.background.delay_ms(), lambda: self._admitted(home, delivery))
             return
         try:
             page = node.hints.page(home, delivery.after, granted)
@@ -103,46 +119,74 @@ class Handoff:
             node.count("hints_damaged")
             self._settled(home, delivery, stored_key, stored, gone=True)
             return
-        if node.clock.wall_ms() - hint.created_ms > node.options.grace_ms // 2:
+        if node.hints.expired(hint):
             node.count("hints_expired")
             self._settled(home, delivery, stored_key, stored, gone=True)
             return
         targets = self._targets(home, stored_key)
+        others = [member for member in targets if member != node.self_number]
 
         def done(answers: Answers) -> None:
             accepted = [member for member, answer in answers.items() if answer.status == Status.OK]
-            if targets and len(accepted) == len(targets):
-                node.count("hints_delivered")
-                self._settled(home, delivery, stored_key, stored, gone=True)
+            if len(accepted) < len(others):
+                self._settled(home, delivery, stored_key, stored, gone=False)
+            elif len(targets) > len(others):
+                self._merge_here(home, delivery, stored_key, stored, hint)
+            else:
+                self._delivered(home, delivery, stored_key, stored)
+
+        gather = GatherOperation(node, HINT_TIMEOUT_MS, done)
+        gather.send(dict.fromkeys(others, self._message(gather.id, stored_key, hint)))
+
+    def _delivered(self, home: int, delivery: _Delivery, stored_key: bytes, stored: bytes) -> None:
+        delivery.delivered += 1
+        self._node.count("hints_delivered")
+        self._settled(home, delivery, stored_key, stored, gone=True)
+
+    def _merge_here(self, home: int, delivery: _Delivery, stored_key: bytes, stored: bytes, hint: Hint) -> None:
+        """This node is one of the key's replicas now: what it kept for another is its own."""
+
+        def committed(argument: object, durable: bool) -> None:
+            if durable:
+                self._delivered(home, delivery, stored_key, stored)
             else:
                 self._settled(home, delivery, stored_key, stored, gone=False)
 
-        gather = GatherOperation(node, HINT_TIMEOUT_MS, done)
-        gather.send(dict.fromkeys(targets, self._message(gather.id, stored_key, hint)))
+        last_write_wins, synced = bool(hint.flags & FLAG_LAST_WRITE_WINS), bool(hint.flags & FLAG_FSYNC)
+        key = split_hint_key(stored_key)[1]
+        try:
+            self._node.records.merge(key, hint.body, last_write_wins, synced, committed, None)
+        except StorageError:
+            self._settled(home, delivery, stored_key, stored, gone=False)
 
     def _message(self, number: int, stored_key: bytes, hint: Hint) -> Message:
         key = split_hint_key(stored_key)[1]
         return Write(number, HINT_TIMEOUT_MS, self._node.view.ring.version, key, hint.body, hint.flags)
 
     def _targets(self, home: int, stored_key: bytes) -> list[int]:
-        """The home; or, if it is no member any more, the key's replicas that are not this node itself."""
+        """The home; or, if it is no member any more, the key's replicas."""
         node = self._node
         if home in node.view.names:
             return [home]
         partition, bucket, _ = split_storage_key(split_hint_key(stored_key)[1])
-        return list(node.view.bucket(bucket).placements[partition].others)
+        return list(node.view.bucket(bucket).placements[partition].replicas)
 
     def _settled(self, home: int, delivery: _Delivery, stored_key: bytes, stored: bytes, *, gone: bool) -> None:
         delivery.in_flight -= 1
         if gone:
             try:
-                delivery.delivered += self._node.hints.remove_if_unchanged(stored_key, stored)
+                self._node.hints.remove_if_unchanged(stored_key, stored)
             except StorageError:
                 delivery.failed = True
-        else:
+        elif home in self._node.view.names:
+            # The home does not take them now. (Of one that is gone, other hints go to other nodes.)
             delivery.failed = True
         if self._deliveries.get(home) is delivery and delivery.in_flight < HINTS_IN_FLIGHT_MAX // 2:
             self._node.scheduler.call_soon(lambda: self._resume(home, delivery))
+
+    def _admitted(self, home: int, delivery: _Delivery) -> None:
+        delivery.waiting = False
+        self._resume(home, delivery)
 
     def _resume(self, home: int, delivery: _Delivery) -> None:
         if self._deliveries.get(home) is delivery:

@@ -56,8 +56,7 @@ class Health:
         now_ms = node.clock.monotonic_ms()
         self.lag_ms = now_ms - self._due_ms
         if self.lag_ms > STALL_MS:
-            node.count("own_stalls")
-            node.detector.on_own_stall(now_ms)
+            node.on_stall(now_ms)
         node.detector.tick(now_ms)
         for member in node.detector.due_probes(now_ms):
             if node.transport.connected(member):

@@ -6,7 +6,7 @@ Counted incrementally and recounted at start, so that the bound on bytes holds o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +20,8 @@ from quorate.core.record import Record, decode_record, encode_record
 from quorate.node.commit_queue import CommitQueue
 
 log = logging.getLogger(__name__)
+
+_END = b"\xff\xff\xff"
 
 
 class HomeCount:
@@ -46,16 +48,19 @@ class HintStore:
         commits: CommitQueue,
         clock: Clock,
         bytes_max: int,
+        age_max_ms: int,
         count: Callable[[str], None],
     ) -> None:
         self._engine = engine
         self._commits = commits
         self._clock = clock
         self._bytes_max = bytes_max
+        self._age_max_ms = age_max_ms
+        self._swept = b""
         self._count = count
         self.by_home: dict[int, HomeCount] = {}
         self.size_bytes = 0
-        for stored_key, stored in engine.scan(Space.HINTS, b"", b"\xff\xff\xff"):
+        for stored_key, stored in engine.scan(Space.HINTS, b"", _END):
             self._add(split_hint_key(stored_key)[0], 1, len(stored_key) + len(stored))
 
     def keep(
@@ -89,7 +94,7 @@ class HintStore:
         self._commits.put_hint(stored_key, stored, bool(flags & messages.FLAG_FSYNC), callback, argument)
 
     def remove_if_unchanged(self, stored_key: bytes, stored: bytes) -> bool:
-        """Remove a hint whose content has reached its home, unless more was written to it meanwhile."""
+        """Remove a hint whose content has reached its home, or is of no use, unless it was changed meanwhile."""
         if self._commits.get_hint(stored_key) != stored:
             return False
         self._add(split_hint_key(stored_key)[0], -1, -len(stored_key) - len(stored))
@@ -107,8 +112,28 @@ class HintStore:
                 break
         return found
 
-    def held(self, homes: list[int], key: bytes) -> tuple[Record | None, int]:
-        """What this node keeps of `key` for any of `homes`, merged; and the actor it may go on with, or 0."""
+    def expired(self, hint: Hint) -> bool:
+        """Is it beyond the horizon, so that it could bring back what was deleted (hard case 15)?"""
+        return self._clock.wall_ms() - hint.created_ms > self._age_max_ms
+
+    def sweep(self, limit: int) -> None:
+        """Look at the next `limit` hints and remove the expired: also those of homes that never come back."""
+        self._commits.flush()
+        for looked_at, (stored_key, stored) in enumerate(self._engine.scan(Space.HINTS, self._swept, _END), 1):
+            self._swept = stored_key + b"\x00"
+            hint, _ = self._unpacked(stored_key, stored)
+            if hint is not None and self.expired(hint) and self.remove_if_unchanged(stored_key, stored):
+                self._count("hints_expired")
+            if looked_at >= limit:
+                return
+        self._swept = b""
+
+    def held(self, homes: Sequence[int], key: bytes, actor_of: int = 0) -> tuple[Record | None, int]:
+        """What this node keeps of `key` for any of `homes`, merged; and the actor to go on with for `actor_of`, or 0.
+
+        An actor lives and ends with one hint. Another home's hint may hold it with fewer events, and going on from
+        there would issue a dot twice (hard cases 1, 2).
+        """
         if not self.by_home:
             return None, 0
         record: Record | None = None
@@ -118,14 +143,20 @@ class HintStore:
             if hint is not None:
                 found = decode_record(hint.body)
                 record = found if record is None else sync(record, found)
-                actor = actor or hint.actor
+                if home == actor_of:
+                    actor = hint.actor
         return record, actor
 
     def _read(self, stored_key: bytes) -> tuple[Hint | None, int]:
-        """(the hint, its size in bytes with its key); a damaged one counts as not there, but its size counts."""
+        """(the hint, its size in bytes with its key); a damaged or expired one counts as not there, but its size
+        counts."""
         stored = self._commits.get_hint(stored_key)
         if stored is None:
             return None, 0
+        hint, size_bytes = self._unpacked(stored_key, stored)
+        return (hint if hint is not None and not self.expired(hint) else None), size_bytes
+
+    def _unpacked(self, stored_key: bytes, stored: bytes) -> tuple[Hint | None, int]:
         size_bytes = len(stored_key) + len(stored)
         try:
             return unpack_hint(stored_key, stored), size_bytes

@@ -40,7 +40,7 @@ class Inspection:
             "version": self._version,
             "uptime_s": round((node.clock.monotonic_ms() - self._started_ms) / 1000, 1),
             "ring_version": node.view.ring.version,
-            "in_flight_requests": len(node.requests.pending),
+            "in_flight_requests": node.in_flight,
             "disk_free_fraction": round(node.engine.free_fraction(), 4),
             "connected_to": node.names(connected),
             "peers": self._peers(),

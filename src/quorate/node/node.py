@@ -68,7 +68,7 @@ class Node:
         shared.clock, shared.scheduler, shared.rng = clock, scheduler, rng
         shared.view = ClusterView(self_number=member_number, ring=ring, defaults=defaults, engine=engine)
         shared.hybrid_clock = HybridLogicalClock(shared.options.clock_skew_max_ms)
-        shared.requests = RequestTable(clock, scheduler, rng)
+        shared.requests = RequestTable(clock, scheduler, rng, shared.on_stall)
         shared.concurrency = ConcurrencyLimit(shared.options.in_flight_requests_max, clock.monotonic_ms())
         shared.background = BackgroundAdmission(clock.monotonic_ms())
         self._make_storage()
@@ -196,6 +196,7 @@ class Node:
             commits=shared.commits,
             clock=clock,
             bytes_max=shared.options.hints_bytes_max,
+            age_max_ms=shared.options.grace_ms // 2,
             count=shared.count,
         )
 

@@ -10,7 +10,7 @@ acknowledged it, or here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from quorate.core.errors import Overloaded, StorageError
 from quorate.core.messages import HintedWrite, Status, Write, WriteReply
@@ -18,6 +18,7 @@ from quorate.core.quorum.put_tally import FAIL, SUCCEED, WAIT, PutTally
 from quorate.core.store import Failure, PutResult
 from quorate.node.cluster_view import BucketView, Placement
 from quorate.node.context import NodeContext
+from quorate.node.evidence import Evidence
 from quorate.node.put_plan import PutPlan, stand_in
 
 PutReply = Callable[[PutResult | Failure], None]
@@ -31,6 +32,7 @@ class PutOperation(PutTally):
     __slots__ = (
         "base",
         "body",
+        "evidence",
         "flags",
         "hinted",
         "id",
@@ -40,7 +42,6 @@ class PutOperation(PutTally):
         "plan",
         "reply",
         "result",
-        "started_ms",
         "strict",
         "timeout_ms",
         "uncovered",
@@ -76,7 +77,8 @@ class PutOperation(PutTally):
         self.timeout_ms = timeout_ms
         self.strict = strict
         self.reply = reply
-        self.started_ms = node.clock.monotonic_ms()
+        self.evidence = Evidence(node)
+        node.in_flight += 1
         node.in_flight_bytes += len(body)
         self.id = node.requests.open(self, min(node.options.retry_ms, timeout_ms))
 
@@ -89,12 +91,12 @@ class PutOperation(PutTally):
         node = self.node
         send = node.transport.send
         message = Write(self.id, self.timeout_ms, node.view.ring.version, self.key, self.body, self.flags, self.base)
+        planned = list(self.hinted.items()) if self.hinted else ()
         for member in self.plan.direct:
             if not send(member, message):
                 self._lost(member)
-        if self.hinted:
-            for member, home in list(self.hinted.items()):
-                self._send_hinted(member, home)
+        for member, home in planned:
+            self._send_hinted(member, home)
         for home in self.plan.orphans:
             self._keep(home)
 
@@ -104,11 +106,14 @@ class PutOperation(PutTally):
         self._settle(self.on_acknowledged(member) if durable else self.on_failed(member))
 
     def on_reply(self, member: int, message: WriteReply) -> None:
+        self.evidence.answered(member)
+        if message.status == Status.OVERLOADED:
+            # What is shed there must not fall on the next node as well, or overload spreads (hard case 32).
+            self._lost(member, self.node.retries.take())
+            return
         if message.status != _OK:
             self._lost(member)
             return
-        node = self.node
-        node.detector.on_answer(member, node.clock.monotonic_ms() - self.started_ms)
         self._settle(self.on_acknowledged(member))
 
     def on_disconnected(self, member: int) -> None:
@@ -119,14 +124,13 @@ class PutOperation(PutTally):
         """First a reminder that some replica is slow, then the deadline."""
         node = self.node
         now_ms = node.clock.monotonic_ms()
-        waited_ms = now_ms - self.started_ms
+        waited_ms = now_ms - self.evidence.started_ms
         slow = [member for member in self.awaited if member != node.self_number]
-        for member in slow:
-            node.detector.on_timeout(member, waited_ms, now_ms)
+        self.evidence.silent(slow, now_ms)
         if waited_ms < self.timeout_ms:
             for member in slow:
-                if member in self.placement.replicas and not self.decided and node.retries.take():
-                    self._ask_stand_in(member)
+                if member in self.placement.replicas and not self.decided:
+                    self._ask_stand_in(member, paid=False)
             node.requests.remind(self.id, self.timeout_ms - waited_ms)
             return
         for member in slow:
@@ -135,24 +139,28 @@ class PutOperation(PutTally):
         self.awaited.clear()
         self._settle(verdict, slow)
 
-    def _lost(self, member: int) -> None:
+    def _lost(self, member: int, may_replace: bool = True) -> None:
         """`member` refused or went away: somebody else takes its place before the quorum is given up."""
         if member not in self.awaited:
             return
         home = self.hinted.pop(member, member)
-        if home == self.node.self_number or not self._ask_stand_in(home, member):
+        if not may_replace or home == self.node.self_number or not self._ask_stand_in(home, member):
             self.uncovered.append(home)
         self._settle(self.on_failed(member))
 
-    def _ask_stand_in(self, home: int, instead_of: int = 0) -> bool:
-        """Send the record to one more fallback, with a hint for `home`; False if none is left."""
+    def _ask_stand_in(self, home: int, instead_of: int = 0, paid: bool = True) -> bool:
+        """Send the record to one more fallback, with a hint for `home`; False if none is left or may be asked.
+
+        Unless it is `paid`, which a sure loss is, the budget for retries has to allow it.
+        """
         if self.strict or not self.body or home in self.hinted.values():
             return False
         taken = [*self.awaited, *self.failed, *self.hinted, instead_of]
         member = stand_in(self.node, self.placement, taken)
-        if not member:
+        if not member or not (paid or self.node.retries.take()):
             return False
         self.node.count("writes_stood_in")
+        self.evidence.asked_late(member)
         self.await_also(member)
         self.hinted[member] = home
         self._send_hinted(member, home)
@@ -160,7 +168,7 @@ class PutOperation(PutTally):
 
     def _send_hinted(self, member: int, home: int) -> None:
         node = self.node
-        remaining_ms = max(1, int(self.timeout_ms - (node.clock.monotonic_ms() - self.started_ms)))
+        remaining_ms = max(1, int(self.timeout_ms - (node.clock.monotonic_ms() - self.evidence.started_ms)))
         version = node.view.ring.version
         message = HintedWrite(self.id, remaining_ms, version, home, self.key, self.body, self.flags)
         if not node.transport.send(member, message):
@@ -169,18 +177,26 @@ class PutOperation(PutTally):
     def _settle(self, verdict: int, silent: list[int] | None = None) -> None:
         """Answer if the tally has decided, and let the operation go when nobody is awaited any more."""
         if verdict == SUCCEED:
-            self._answer(self.result)
+            self._answer(self.result, self.awaited)
         elif verdict != WAIT:
             assert verdict == FAIL
             text = f"{self.acknowledged} of {self.needed} replicas acknowledged the write, so it may or may not last"
-            self._answer(self.node.failure("unknown", text, [*self.failed, *self.awaited, *(silent or ())]))
+            missing = [*self.failed, *self.awaited, *(silent or ())]
+            self._answer(self.node.failure("unknown", text, missing), missing)
         if not self.awaited:
             self._close()
 
-    def _answer(self, result: PutResult | Failure) -> None:
+    def refuse(self, failure: Failure) -> None:
+        """Nothing could be kept here, and nothing has left: the put is not done."""
+        self.decided = True
+        self.awaited.clear()
+        self._answer(failure, ())
+        self._close()
+
+    def _answer(self, result: PutResult | Failure, awaited: Sequence[int]) -> None:
         node = self.node
         now_ms = node.clock.monotonic_ms()
-        node.on_answered(now_ms - self.started_ms, now_ms)
+        node.on_answered(now_ms - self.evidence.started_ms, now_ms, awaited)
         self.reply(result)
 
     def _close(self) -> None:
@@ -197,7 +213,10 @@ class PutOperation(PutTally):
     def _keep(self, home: int) -> None:
         """Keep the hint for `home` here."""
         node = self.node
-        if home == node.self_number or node.fenced_because:
+        if home == node.self_number:
+            return
+        if node.fenced_because:
+            node.count("hints_lost")
             return
         try:
             node.hints.keep(home, self.key, self.body, self.flags, 0)

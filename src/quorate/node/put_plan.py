@@ -4,7 +4,9 @@ Each home replica that can be used is written to directly. For each that cannot,
 the record with a hint that names the home. Homes for which no such node is left are *orphans*: the coordinator keeps
 their hints itself, which makes the write reach them later and adds nothing to W, since it is no further copy.
 
-Where a strict write is asked for, only homes count, and nobody stands in.
+Where a strict write is asked for, only homes count, and nobody stands in: all homes out of reach are orphans.
+
+A coordinator that is no replica itself is a fallback: the first orphan is the home that its own copy is for.
 """
 
 from __future__ import annotations
@@ -37,12 +39,13 @@ def plan_put(node: NodeContext, placement: Placement, strict: bool) -> PutPlan:
     if strict:
         # A suspect may still answer, and nobody may stand in for it.
         direct = tuple(member for member in others if connected(member))
-        return PutPlan(direct, {}, [], unusable, int(placement.local) + len(direct))
+        out_of_reach = [member for member in others if member not in direct]
+        return PutPlan(direct, {}, out_of_reach, unusable, int(placement.local) + len(direct))
     hinted: dict[int, int] = {}
     orphans: list[int] = []
     homes = unusable.copy()
-    if not placement.local and homes:
-        orphans.append(homes.pop(0))
+    if not placement.local:
+        orphans.append(homes.pop(0) if homes else placement.replicas[0])
     fallbacks = [member for member in placement.fallbacks if member != node.self_number and node.usable(member)]
     for home in homes:
         if fallbacks:

@@ -11,11 +11,14 @@ Rejected: a loop timer for each request (0.8 µs more, and a heap that grows wit
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
 from quorate.core.ports import Clock, Rng, Scheduler
 
 TICK_MS = 10.0
+STALL_TICKS = 15
+"""A turn of the wheel that skips more ticks was held up by a stall of this node."""
 
 
 class Operation(Protocol):
@@ -31,12 +34,23 @@ class Operation(Protocol):
 
 
 class RequestTable:
-    """Number → operation, and the wheel."""
+    """Number → operation, and the wheel. `on_stall(now_ms)` is called before any reminder that a stall made late."""
 
-    __slots__ = ("_clock", "_next_id", "_running", "_scheduler", "_started_ms", "_tick", "_wheel", "pending")
+    __slots__ = (
+        "_clock",
+        "_next_id",
+        "_on_stall",
+        "_running",
+        "_scheduler",
+        "_started_ms",
+        "_tick",
+        "_wheel",
+        "pending",
+    )
 
-    def __init__(self, clock: Clock, scheduler: Scheduler, rng: Rng) -> None:
+    def __init__(self, clock: Clock, scheduler: Scheduler, rng: Rng, on_stall: Callable[[float], None]) -> None:
         self._clock = clock
+        self._on_stall = on_stall
         self._scheduler = scheduler
         self.pending: dict[int, Operation] = {}
         self._wheel: dict[int, list[int]] = {}
@@ -80,7 +94,10 @@ class RequestTable:
             operation.on_disconnected(member)
 
     def _turn(self) -> None:
-        now = int((self._clock.monotonic_ms() - self._started_ms) / TICK_MS)
+        now_ms = self._clock.monotonic_ms()
+        now = int((now_ms - self._started_ms) / TICK_MS)
+        if now - self._tick > STALL_TICKS:
+            self._on_stall(now_ms)
         while self._tick < now:
             self._tick += 1
             for number in self._wheel.pop(self._tick, ()):

@@ -31,21 +31,27 @@ class BackgroundAdmission:
     def __init__(self, now_ms: float) -> None:
         self.rate_per_s = RATE_FIRST_PER_S
         self._samples: list[float] = []
-        self._seen = 0
+        self._wanted = False
         self._history: list[float] = []
         self._window_ends_ms = now_ms + WINDOW_MS
         self._tokens = 0.0
         self._filled_at_ms = now_ms
 
-    def on_foreground(self, latency_ms: float) -> None:
-        """A client's request took this long. Cheap: the first requests of each window stand for all of it."""
-        self._seen += 1
-        if self._seen <= SAMPLES_MAX:
+    def on_foreground(self, latency_ms: float, now_ms: float) -> None:
+        """A client's request took this long. Cheap: the first requests of each window stand for all of it.
+
+        The windows go on without background work, so that what is usual is known before the first of it begins.
+        """
+        if now_ms >= self._window_ends_ms:
+            self._roll(now_ms)
+        if len(self._samples) < SAMPLES_MAX:
             self._samples.append(latency_ms)
 
     def take(self, wanted: int, now_ms: float) -> int:
         """How many of `wanted` operations may run now."""
-        self._roll(now_ms)
+        if now_ms >= self._window_ends_ms:
+            self._roll(now_ms)
+        self._wanted = True
         elapsed_ms = max(0.0, now_ms - self._filled_at_ms)
         self._filled_at_ms = now_ms
         burst = max(1.0, self.rate_per_s * WINDOW_MS / 1000)
@@ -65,19 +71,19 @@ class BackgroundAdmission:
         return sorted(self._history)[len(self._history) // 2]
 
     def _roll(self, now_ms: float) -> None:
-        if now_ms < self._window_ends_ms:
-            return
         self._window_ends_ms = now_ms + WINDOW_MS
-        samples, self._samples, self._seen = self._samples, [], 0
-        if len(samples) < FOREGROUND_MIN:
-            self.rate_per_s = min(RATE_MAX_PER_S, self.rate_per_s * GROWTH)
-            return
-        samples.sort()
-        recent_ms = samples[int(len(samples) * 0.99)]
-        baseline_ms = self.baseline_ms()
-        if baseline_ms and recent_ms > TOLERANCE * baseline_ms:
+        samples, self._samples = self._samples, []
+        wanted, self._wanted = self._wanted, False
+        disturbed = False
+        if len(samples) >= FOREGROUND_MIN:
+            samples.sort()
+            recent_ms = samples[int(len(samples) * 0.99)]
+            baseline_ms = self.baseline_ms()
+            disturbed = baseline_ms > 0 and recent_ms > TOLERANCE * baseline_ms
+            self._history.append(recent_ms)
+            del self._history[:-WINDOWS_KEPT]
+        if disturbed:
             self.rate_per_s = max(RATE_MIN_PER_S, self.rate_per_s / 2)
-        else:
+        elif wanted:
+            # A rate that nobody uses proves nothing and does not grow.
             self.rate_per_s = min(RATE_MAX_PER_S, self.rate_per_s * GROWTH)
-        self._history.append(recent_ms)
-        del self._history[:-WINDOWS_KEPT]

@@ -4,8 +4,12 @@ Suspicion, not a switch. Every answer and every failure of a request moves a dec
 mostly fail is *suspected*, which means asked last and replaced by a fallback in a put, and never more than that: being
 down is an opinion of this node, not a change of membership. A peer without a connection is *down*.
 
-There are no heartbeats between healthy peers: traffic is the evidence. Only towards peers that are silent or down are
-probes due, at intervals that double, so that a recovered peer is noticed without traffic.
+A peer whose answers take many times as long as those of the others is *slow*: it is asked last in reads, and still
+written to, so that its latency stays known (hard case 33). It is told by comparison, so load that slows all alike
+makes nobody slow.
+
+There are no heartbeats between healthy peers: traffic is the evidence. Only towards peers that are silent or slow
+are probes due, to the silent at intervals that double, so that a recovered peer is noticed without traffic.
 
 A node that is sick itself sees everybody fail. So the detector is told of its own stalls, and counts no timeout of a
 request that was in flight during one.
@@ -30,7 +34,11 @@ FAILURES_MIN: Final = 3.0
 """Decayed failures that must have been seen before a peer is suspected at all."""
 SUSPICION_RATIO: Final = 0.5
 SLOW_MS: Final = 250.0
-"""An answer that took longer does not clear a suspicion: a peer that is a hundred times slow does answer."""
+"""An answer that took longer neither clears a suspicion nor speaks against one: its request was given up long ago."""
+RELATIVELY_SLOW: Final = 8.0
+"""A peer is slow if its latency is so many times that of the faster half of the peers …"""
+RELATIVELY_SLOW_MIN_MS: Final = 10.0
+"""… and at least this."""
 TICK_INTERVAL_MS: Final = 100.0
 PROBE_INTERVAL_MIN_MS: Final = 100.0
 PROBE_INTERVAL_MAX_MS: Final = 5_000.0
@@ -79,6 +87,8 @@ class FailureDetector:
         self._peers: dict[int, _Peer] = {}
         self._stalled_until_ms = 0.0
         self._ticked_at_ms = 0.0
+        self.slow: dict[int, bool] = {}
+        """The peers that are slow by comparison; as of the last tick."""
         self.suspects: dict[int, bool] = {}
         """The suspected and connected peers: what the hot path looks at, empty in a healthy cluster."""
 
@@ -88,22 +98,26 @@ class FailureDetector:
         state.connected = True
         state.reason = ""
         self.suspects.pop(peer, None)
+        self.slow.pop(peer, None)
 
     def on_disconnected(self, peer: int, now_ms: float, reason: str = "connection lost") -> None:
         state = self._of(peer, now_ms)
         state.connected = False
         state.reason = reason
+        state.suspected = False
         self.suspects.pop(peer, None)
+        self.slow.pop(peer, None)
 
     def on_answer(self, peer: int, latency_ms: float) -> None:
         """`peer` answered a request `latency_ms` after it was sent."""
         state = self._peers.get(peer)
         if state is None:
             return
-        state.successes += 1.0
         state.latency_ms += LATENCY_WEIGHT * (latency_ms - state.latency_ms)
-        if state.suspected and latency_ms < SLOW_MS:
-            self._clear(peer, state)
+        if latency_ms < SLOW_MS:
+            state.successes += 1.0
+            if state.suspected:
+                self._clear(peer, state)
 
     def _clear(self, peer: int, state: _Peer) -> None:
         state.suspected = False
@@ -138,19 +152,29 @@ class FailureDetector:
         for state in self._peers.values():
             state.successes *= factor
             state.failures *= factor
+        self.slow = self._slow_peers()
+
+    def _slow_peers(self) -> dict[int, bool]:
+        latencies = {peer: state.latency_ms for peer, state in self._peers.items() if state.connected}
+        known = sorted(latency_ms for latency_ms in latencies.values() if latency_ms > 0.0)
+        if len(known) < 2:
+            return {}
+        limit_ms = max(RELATIVELY_SLOW_MIN_MS, RELATIVELY_SLOW * known[(len(known) - 1) // 2])
+        return {peer: True for peer, latency_ms in latencies.items() if latency_ms > limit_ms}
 
     def on_own_stall(self, now_ms: float) -> None:
         """This node itself stood still until `now_ms`: timeouts of what was in flight say nothing about peers."""
         self._stalled_until_ms = now_ms
 
     def due_probes(self, now_ms: float) -> list[int]:
-        """Suspected peers that should be probed now; each one's interval doubles with every probe."""
+        """Suspected and slow peers to probe now; the interval of a suspected one doubles with every probe."""
         due = []
-        for peer in sorted(self.suspects):
+        for peer in sorted(self.suspects | self.slow):
             state = self._peers[peer]
             if now_ms - state.probed_at_ms >= state.probe_interval_ms:
                 state.probed_at_ms = now_ms
-                state.probe_interval_ms = min(2 * state.probe_interval_ms, PROBE_INTERVAL_MAX_MS)
+                if state.suspected:
+                    state.probe_interval_ms = min(2 * state.probe_interval_ms, PROBE_INTERVAL_MAX_MS)
                 due.append(peer)
         return due
 
@@ -163,7 +187,10 @@ class FailureDetector:
         """The opinion of `peer`, with the reason for it."""
         state = self._of(peer, now_ms)
         opinion: State = "down" if not state.connected else "suspected" if state.suspected else "up"
-        return PeerView(opinion, state.reason, state.latency_ms, state.failures, state.successes)
+        reason = state.reason
+        if not reason and peer in self.slow:
+            reason = "answers take many times as long as those of other nodes: asked last in reads"
+        return PeerView(opinion, reason, state.latency_ms, state.failures, state.successes)
 
     def _of(self, peer: int, now_ms: float) -> _Peer:
         state = self._peers.get(peer)
