@@ -57,7 +57,7 @@ class Coordinator:
         partition, placement = self.place(bucket, request.bucket, request.key)
         key = storage_key(partition, request.bucket, request.key)
 
-        def coordinate(left_ms: int) -> None:
+        def coordinate(left_ms: int, reply: GetReply) -> None:
             if bucket.properties.strict and not placement.local:
                 # What a fallback holds, or does not hold, is no answer here.
                 replicas = list(placement.replicas)
@@ -66,7 +66,7 @@ class Coordinator:
                 GetOperation(node, bucket, placement, key, r, left_ms).start(reply)
 
         if placement.local:
-            coordinate(timeout_ms)
+            coordinate(timeout_ms, reply)
         else:
             self._forward(placement, request, timeout_ms, reply, remaining_ms, coordinate, True)
 
@@ -88,7 +88,7 @@ class Coordinator:
             self._coordinate_put(request, reply, bucket, placement, partition, w, timeout_ms)
             return
 
-        def coordinate(left_ms: int) -> None:
+        def coordinate(left_ms: int, reply: PutReply) -> None:
             if node.fenced_because:
                 reply(
                     Failure(
@@ -172,7 +172,7 @@ class Coordinator:
         timeout_ms: int,
         reply: Callable[[Any], None],
         remaining_ms: int,
-        stand_in: Callable[[int], None],
+        stand_in: Callable[[int, Callable[[Any], None]], None],
         homes_only: bool,
     ) -> None:
         node = self._node

@@ -3,6 +3,10 @@
 A forward is never forwarded again, and the target is the only coordinator (hard case 5). A get may be handed to
 another replica whenever the first does not answer. A put may be only if it certainly did not arrive, or if it carries
 an operation id, so that a second coordination is recognised as the same write.
+
+The last third of a put's time belongs to this node itself: replicas that are connected and silent, as all are in the
+first second of a partition, must not use it up. Whoever coordinates then, a write that may have arrived somewhere
+never ends as "not done" (hard case 31). A get has no such way out: a fallback that holds nothing proves nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ class ForwardOperation:
         "attempt_ms",
         "blamed",
         "candidates",
+        "homes_only",
         "id",
         "may_have_arrived",
         "node",
@@ -43,12 +48,13 @@ class ForwardOperation:
         request: GetRequest | PutRequest,
         timeout_ms: int,
         reply: Callable[[Any], None],
-        stand_in: Callable[[int], None],
+        stand_in: Callable[[int, Callable[[Any], None]], None],
         homes_only: bool,
     ) -> None:
         """With `homes_only` replicas that are suspected are asked if there are no others; else `stand_in` is called."""
         self.node = node
         self.stand_in = stand_in
+        self.homes_only = homes_only
         self.placement = placement
         self.request = request
         self.timeout_ms = timeout_ms
@@ -104,19 +110,24 @@ class ForwardOperation:
             self.blamed = True
             node.detector.on_timeout(self.target, now_ms - self.sent_ms, now_ms)
         remaining_ms = self._remaining_ms()
-        if remaining_ms <= 0:
+        last_third = remaining_ms < 1.5 * self.attempt_ms
+        if remaining_ms <= 0 or (last_third and self._may_be_taken_over() and node.retries.take()):
             self._give_up()
         elif self._may_be_repeated() and self.candidates and node.retries.take():
             self.node.requests.remind(self.id, min(self.attempt_ms, remaining_ms))
             self._next_target()
         else:
-            self.node.requests.remind(self.id, remaining_ms)
+            self.node.requests.remind(self.id, remaining_ms if last_third else self.attempt_ms)
 
     def _remaining_ms(self) -> float:
         return self.timeout_ms - (self.node.clock.monotonic_ms() - self.started_ms)
 
     def _may_be_repeated(self) -> bool:
         return isinstance(self.request, GetRequest) or self.request.operation != 0 or not self.may_have_arrived
+
+    def _may_be_taken_over(self) -> bool:
+        """May this node coordinate the request, although a replica may be doing so?"""
+        return isinstance(self.request, PutRequest) and self.request.operation != 0 and not self.homes_only
 
     def _retry_or_give_up(self) -> None:
         if self._may_be_repeated() and self.candidates:
@@ -146,10 +157,11 @@ class ForwardOperation:
     def _give_up(self) -> None:
         node = self.node
         remaining_ms = int(self._remaining_ms())
-        if not self.may_have_arrived and remaining_ms > 0:
-            # No replica took it, and nothing has happened: this node coordinates it as a fallback.
+        if remaining_ms > 0 and (not self.may_have_arrived or self._may_be_taken_over()):
+            # Nothing has happened, or doing it twice is harmless: this node coordinates it as a fallback.
             self._close()
-            self.stand_in(remaining_ms)
+            node.count("forwards_taken_over", int(self.may_have_arrived))
+            self.stand_in(remaining_ms, self._or_unknown if self.may_have_arrived else self.reply)
             return
         replicas = list(self.placement.replicas)
         if isinstance(self.request, PutRequest) and self.may_have_arrived:
@@ -157,6 +169,13 @@ class ForwardOperation:
             self._finish(node.failure("unknown", f"the write was handed to {target}, which did not answer", []))
         else:
             self._finish(node.failure("unavailable", "no replica of this key could be reached", replicas))
+
+    def _or_unknown(self, result: Any) -> None:
+        """The stand-in's result, which if it is a failure says nothing of the target that fell silent."""
+        if isinstance(result, Failure) and result.kind != "unknown":
+            text = f"a replica that did not answer may have done it, and the fallback did not: {result.message}"
+            result = Failure("unknown", text, result.missing)
+        self.reply(result)
 
     def _finish(self, result: Any) -> None:
         self._close()
