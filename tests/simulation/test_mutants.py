@@ -13,14 +13,18 @@ import pytest
 
 from quorate.core.causality.actor import make_actor
 from quorate.core.causality.version_vectors import join
+from quorate.core.quorum.put_tally import FAIL, WAIT
 from quorate.core.record import TOMBSTONE, Record
-from quorate.node import records
+from quorate.node import coordinator, records
 from quorate.node.commit_queue import CommitQueue
 from quorate.node.epochs import Epochs
 from quorate.node.get_operation import GetOperation
+from quorate.node.handoff import Handoff
+from quorate.node.hints import HintStore
 from quorate.node.put_operation import PutOperation
 from quorate.node.records import RecordStore
 from quorate.node.requests import RequestTable
+from quorate.sim.faults import ONE_DOWN
 from quorate.sim.run import SimOptions, run
 
 Mutate = Callable[[pytest.MonkeyPatch], None]
@@ -117,9 +121,15 @@ def no_read_repair(patch: pytest.MonkeyPatch) -> None:
 
 
 def unknown_is_called_not_done(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        PutOperation, "_answer_unknown", lambda self: self.reply(self.node.failure("unavailable", "not done", []))
-    )
+    genuine = PutOperation._settle
+
+    def settle(self: Any, verdict: int, silent: Any = None) -> None:
+        if verdict == FAIL:
+            self.reply(self.node.failure("unavailable", "not done", []))
+            verdict = WAIT
+        genuine(self, verdict, silent)
+
+    patch.setattr(PutOperation, "_settle", settle)
 
 
 def nobody_looks_at_the_clock(patch: pytest.MonkeyPatch) -> None:
@@ -137,6 +147,63 @@ def answers_come_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PutOperation, "on_committed", on_committed)
 
 
+def a_hint_is_dropped_as_soon_as_it_is_sent(patch: pytest.MonkeyPatch) -> None:
+    genuine = Handoff._hand_over
+
+    def hand_over(self: Any, home: Any, delivery: Any, stored_key: bytes, stored: bytes) -> None:
+        self._node.hints.remove_if_unchanged(stored_key, stored)
+        genuine(self, home, delivery, stored_key, stored)
+
+    patch.setattr(Handoff, "_hand_over", hand_over)
+
+
+def a_failed_delivery_counts_as_success(patch: pytest.MonkeyPatch) -> None:
+    genuine = Handoff._settled
+
+    def settled(self: Any, home: Any, delivery: Any, stored_key: bytes, stored: bytes, *, gone: bool) -> None:
+        genuine(self, home, delivery, stored_key, stored, gone=True)
+
+    patch.setattr(Handoff, "_settled", settled)
+
+
+def a_hint_is_removed_although_it_has_changed(patch: pytest.MonkeyPatch) -> None:
+    genuine = HintStore.remove_if_unchanged
+
+    def remove(self: Any, stored_key: bytes, stored: bytes) -> bool:
+        present = self._commits.get_hint(stored_key)
+        return present is not None and genuine(self, stored_key, present)
+
+    patch.setattr(HintStore, "remove_if_unchanged", remove)
+
+
+def fallbacks_count_although_the_bucket_is_strict(patch: pytest.MonkeyPatch) -> None:
+    genuine = coordinator.plan_put
+    patch.setattr(coordinator, "plan_put", lambda node, placement, strict: genuine(node, placement, False))
+
+
+def hints_are_forgotten_at_a_restart(patch: pytest.MonkeyPatch) -> None:
+    genuine = HintStore.__init__
+
+    def init(self: Any, **parts: Any) -> None:
+        genuine(self, **parts)
+        self.by_home = {}
+
+    patch.setattr(HintStore, "__init__", init)
+
+
+def hints_wait_for_a_connection(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Handoff, "start", lambda self: None)
+
+
+def a_put_keeps_no_hint_for_whom_it_misses(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(PutOperation, "_send_hinted", lambda self, member, home: self.on_acknowledged(member))
+
+
+def nobody_stands_in(patch: pytest.MonkeyPatch) -> None:
+    genuine = coordinator.plan_put
+    patch.setattr(coordinator, "plan_put", lambda node, placement, strict: genuine(node, placement, True))
+
+
 MUTANTS: list[tuple[Mutate, set[str], SimOptions, int]] = [
     (acknowledge_one_replica_early, {"W", "R", "D"}, SimOptions(seconds=10), 5),
     (acknowledge_before_the_disk_has_it, {"W", "D"}, SimOptions(seconds=10, durability="fsync"), 5),
@@ -148,10 +215,18 @@ MUTANTS: list[tuple[Mutate, set[str], SimOptions, int]] = [
     (sync_keeps_what_was_overwritten, {"Z"}, SimOptions(seconds=10), 10),
     (sync_forgets_tombstones, {"D"}, SimOptions(seconds=10), 10),
     (the_earliest_write_wins, {"D"}, SimOptions(seconds=10), 10),
-    (no_read_repair, {"C"}, SimOptions(seconds=20), 15),
+    (no_read_repair, {"C"}, SimOptions(seconds=20, faults=("wipe",)), 15),
     (unknown_is_called_not_done, {"F"}, SimOptions(seconds=20), 15),
     (nobody_looks_at_the_clock, {"reply"}, SimOptions(seconds=10), 10),
     (answers_come_twice, {"reply"}, SimOptions(seconds=10), 5),
+    (a_hint_is_dropped_as_soon_as_it_is_sent, {"hint", "D"}, SimOptions(seconds=20), 10),
+    (a_failed_delivery_counts_as_success, {"hint", "D"}, SimOptions(seconds=20), 10),
+    (a_hint_is_removed_although_it_has_changed, {"hint", "D"}, SimOptions(seconds=20), 40),
+    (fallbacks_count_although_the_bucket_is_strict, {"W", "R"}, SimOptions(seconds=20), 10),
+    (hints_are_forgotten_at_a_restart, {"hint"}, SimOptions(seconds=20), 10),
+    (hints_wait_for_a_connection, {"hint"}, SimOptions(seconds=20), 10),
+    (a_put_keeps_no_hint_for_whom_it_misses, {"W"}, SimOptions(seconds=10), 10),
+    (nobody_stands_in, {"A"}, SimOptions(seconds=10, faults=(ONE_DOWN,)), 5),
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quorate.core.store import Failure, GetRequest, GetResult, PutRequest, PutResult
+from quorate.core.store import Admin, Failure, GetRequest, GetResult, PutRequest, PutResult
 from quorate.sim.run import SimOptions, Simulation
 
 BUCKET = b"carts"
@@ -19,7 +19,7 @@ class Story:
         self.until_connected()
 
     def until_connected(self) -> None:
-        assert self.simulation._wait(self.simulation._all_connected, 10_000)
+        assert self.simulation._wait(self.cluster.whole, 10_000)
 
     def passes(self, milliseconds: float) -> None:
         self.simulation._pass(milliseconds)
@@ -55,7 +55,34 @@ class Story:
         stored_key = self.cluster.locate(BUCKET, key)
         dots = [dot for dot, sibling in self.cluster.observer.dots[stored_key].items() if sibling.value == value]
         assert len(dots) == 1
-        return self.cluster.copies(stored_key, dots[0])
+        return self.cluster.copies.count(stored_key, dots[0], strict=False)
+
+    def answered(self, answers: list[PutResult | Failure]) -> PutResult | Failure:
+        self.passes(1_500)
+        (answer,) = answers
+        return answer
+
+    def set_bucket(self, **changes: str) -> None:
+        store = self.cluster.machines[1].node
+        assert store is not None
+        answers: list[Admin | Failure] = []
+        store.set_bucket(BUCKET, changes, answers.append)
+        self.passes(1_500)
+        assert isinstance(answers[0], Admin)
+
+    def replicas(self, key: bytes) -> tuple[int, ...]:
+        return self.cluster.replicas(self.cluster.locate(BUCKET, key))
+
+    def key_without_replica(self, node: int) -> bytes:
+        return next(key for key in (b"key %d" % number for number in range(99)) if node not in self.replicas(key))
+
+    def heal(self, but: int = 0) -> None:
+        """Open all links, and wait until all nodes (except `but`) are connected."""
+        for (source, target), link in self.cluster.network.links.items():
+            if link.blocked:
+                self.cluster.network.unblock(source, target)
+        self.passes(3_000)
+        assert but or self.cluster.whole()
 
     def cut_off(self, node: int) -> None:
         for other in self.cluster.machines:
@@ -105,7 +132,7 @@ def test_a_forward_that_may_have_arrived_is_not_called_not_done() -> None:
             story.passes(100)
         for other in (*replicas[1:], outsider):
             story.cluster.network.links[replicas[0], other].loss = 1.0
-        answers = story.put(outsider, b"k", b"value", operation=1, timeout_ms=600)
+        answers = story.put(outsider, b"k", b"value", operation=1, timeout_ms=600, strict=True)
         story.passes(1_500)
         stored = [sibling.value for sibling in story.cluster.observer.dots[stored_key].values()]
         assert b"value" in stored, "the one replica that can coordinate was asked"
@@ -150,3 +177,94 @@ def test_both_sides_of_a_partition_are_merged_when_it_heals() -> None:
             story.cluster.network.unblock(source, target)
     story.until_connected()
     assert sorted(sibling.value for sibling in story.get(1, b"k", r=3).siblings) == [b"before", b"together"]
+
+
+def test_a_new_disk_serves_no_bucket_before_it_knows_its_properties() -> None:
+    """A wiped node without peers took a put of a strict bucket as a fallback: it had forgotten that it is strict."""
+    story = Story(nodes=5)
+    story.set_bucket(strict="true")
+    key = story.key_without_replica(4)
+    story.cut_off(4)
+    story.cluster.wipe(4)
+    story.cluster.start(4)
+    story.passes(1_000)
+    answers = story.put(4, key, b"value", w=1)
+    story.passes(1_500)
+    assert isinstance(answers[0], Failure) and answers[0].kind == "unavailable", answers
+    story.heal()
+    answers = story.put(4, key, b"value", w=1)
+    story.passes(1_000)
+    assert isinstance(answers[0], PutResult)
+
+
+def test_a_fallback_whose_sync_outlasts_the_put_keeps_whole_hints() -> None:
+    """The put was over before its sync was; what left after it was an empty record, and the hints of it too."""
+    story = Story(nodes=5, durability="fsync")
+    key = story.key_without_replica(4)
+    story.cut_off(4)
+    story.cluster.machines[4].disk.sync_min_ms = 2_000.0
+    answers = story.put(4, key, b"value", w=1, timeout_ms=500)
+    story.passes(4_000)
+    assert isinstance(answers[0], Failure) and answers[0].kind == "unknown"
+    assert story.cluster.copies.hints_left() == {4: 3}, "one for each replica"
+    story.cluster.machines[4].disk.recover()
+    story.heal()
+    story.passes(3_000)
+    assert story.cluster.copies.hints_left() == {}
+    assert story.copies(key, b"value") == 3
+
+
+def test_hints_go_home_after_a_restart_of_their_holder_without_traffic() -> None:
+    """Hard case 9 (riak_core#154, riak_kv#847)."""
+    story = Story(nodes=5, durability="os")
+    key = story.key_without_replica(4)
+    home, coordinator, _ = story.replicas(key)
+    story.cut_off(home)
+    assert isinstance(story.answered(story.put(coordinator, key, b"value", w=3)), PutResult)
+    (holder,) = story.cluster.copies.hints_left()
+    assert holder not in story.replicas(key)
+    story.cluster.kill(holder)
+    story.heal(but=holder)
+    story.cluster.start(holder)
+    story.passes(5_000)
+    assert story.cluster.copies.hints_left() == {}
+    assert story.cluster.stored(home, story.cluster.locate(BUCKET, key)) is not None
+
+
+def test_with_every_replica_gone_a_put_still_succeeds_and_goes_on_from_itself() -> None:
+    """W=1 needs one node, whichever. A second put there builds on the first, with one actor and no dot twice."""
+    story = Story(nodes=5, durability="os")
+    key = story.key_without_replica(4)
+    story.cut_off(4)
+    first = story.answered(story.put(4, key, b"first", w=1))
+    assert isinstance(first, PutResult)
+    second = story.answered(story.put(4, key, b"second", w=1, overwrite_seen=True))
+    assert isinstance(second, PutResult) and second.siblings == 1
+    assert [sibling.value for sibling in story.get(4, key, r=1).siblings] == [b"second"]
+    story.heal()
+    story.passes(3_000)
+    for node in story.replicas(key):
+        assert [sibling.value for sibling in story.get(node, key, r=3).siblings] == [b"second"]
+    assert story.cluster.observer.violations == []
+
+
+def test_both_sides_of_a_partition_take_writes_and_keep_both() -> None:
+    """2 | 3 with W=2 through fallbacks; afterwards concurrent updates are siblings on every replica."""
+    story = Story(nodes=5, durability="os")
+    left, right = (1, 2), (3, 4, 5)
+    for a in left:
+        for b in right:
+            story.cluster.network.block(a, b)
+            story.cluster.network.block(b, a)
+    story.passes(4_000)
+    for side in (left, right):
+        for node in side:
+            value = b"from %d" % node
+            assert isinstance(story.answered(story.put(node, b"k", value, overwrite_seen=True)), PutResult)
+    story.heal()
+    story.passes(3_000)
+    assert story.cluster.copies.hints_left() == {}
+    for node in story.replicas(b"k"):
+        values = [sibling.value for sibling in story.get(node, b"k", r=3).siblings]
+        assert len(values) >= 2, values
+        assert {value[-1:] in b"12" for value in values} == {True, False}, "something of each side stands"

@@ -167,7 +167,12 @@ class SmallCluster:
             self.ports[number] = Ports(self.world)
             self.engines[number] = DictEngine(self.ports[number])
             self.boot(number)
+        for number, node in self.nodes.items():
+            for other in self.nodes:
+                if other != number:
+                    node.on_connected(other)
         self.world.run(5)
+        self.sent.clear()
 
     def boot(self, number: int) -> None:
         """Start a node, or start it again on the engine that is there."""

@@ -22,16 +22,24 @@ from quorate.node.gather import Answers, GatherOperation
 GOSSIP_INTERVAL_MS = 1_000
 
 
+NOT_TOLD = "this node has a new disk and waits for its peers to tell it the buckets' properties; ask another node"
+
+
 class BucketChanges:
     """The bucket table of this node, and its exchange with others."""
 
     def __init__(self, node: NodeContext, fence: Callable[[StorageError], None]) -> None:
         self._node = node
         self._fence = fence
+        self._heard: dict[int, bool] = {}
+        """Whom a new store has heard: a wiped node must not serve a bucket whose properties it does not know."""
 
     def set(self, bucket: bytes, changes: Mapping[str, str], reply: Callable[[Admin | Failure], None]) -> None:
         """Change properties of `bucket`; replies when a majority of the members has the change."""
         node = self._node
+        if not node.view.told:
+            reply(Failure("unavailable", NOT_TOLD))
+            return
         try:
             check_bucket_name(bucket)
             properties = node.view.bucket(bucket).properties.changed(changes)
@@ -63,14 +71,18 @@ class BucketChanges:
         gather.send(dict.fromkeys(node.view.other_numbers, question))
 
     def on_buckets(self, member: int, message: Buckets) -> None:
-        stored = self._merge(message.table)
+        view = self._node.view
+        if not view.told:
+            self._heard[member] = True
+        # A change is done when a majority has it. So a majority that knows of none proves that there is none.
+        told = bool(message.table) or 1 + len(self._heard) > len(view.ring.members) // 2
+        stored = self._merge(message.table, told)
         if message.id:
             self._node.transport.send(member, BucketsReply(message.id, Status.OK if stored else Status.FENCED))
 
     def send_table(self, member: int) -> None:
-        """Tell `member` what this node knows, if there is anything."""
-        if self._node.view.table:
-            self._node.transport.send(member, Buckets(0, self._node.view.table))
+        """Tell `member` what this node knows, be it nothing: a new store waits for that."""
+        self._node.transport.send(member, Buckets(0, self._node.view.table))
 
     def start_gossip(self) -> None:
         """Once a second, tell one random member."""
@@ -84,12 +96,12 @@ class BucketChanges:
 
         node.scheduler.call_later(GOSSIP_INTERVAL_MS, gossip)
 
-    def _merge(self, table: BucketTable) -> bool:
+    def _merge(self, table: BucketTable, told: bool = True) -> bool:
         """Merge and persist; False if the disk failed."""
         if self._node.fenced_because:
             return False
         try:
-            self._node.view.merge_buckets(table)
+            self._node.view.merge_buckets(table, told)
         except StorageError as error:
             self._fence(error)
             return False

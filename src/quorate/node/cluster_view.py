@@ -59,11 +59,14 @@ class ClusterView:
         self._self_number = self_number
         self._defaults = defaults
         self.table: BucketTable = {}
+        self.told = len(ring.members) == 1
+        """Has anybody told this store the buckets' properties, if only that none were set? A new disk knows nothing."""
         raw_ring = _load(engine, RING_KEY)
         raw_table = _load(engine, BUCKETS_KEY)
         self.ring = msgspec.msgpack.decode(raw_ring, type=Ring) if raw_ring is not None else ring
         if raw_table is not None:
             self.table = msgspec.msgpack.decode(raw_table, type=BucketTable)
+            self.told = True
         self._rebuild()
         if raw_ring is None:
             self._engine.write([(Space.META, RING_KEY, _sealed(msgspec.msgpack.encode(self.ring)))])
@@ -73,13 +76,17 @@ class ClusterView:
         view = self._views.get(bucket)
         return self._default_view if view is None else view
 
-    def merge_buckets(self, theirs: BucketTable) -> bool:
-        """Take over what is newer in a peer's table, and persist it; True if anything was. Raises `StorageError`."""
+    def merge_buckets(self, theirs: BucketTable, told: bool = True) -> bool:
+        """Take over what is newer in a peer's table, and persist it; True if anything was. Raises `StorageError`.
+
+        `told`: after this the store knows what there is to know, even if that is nothing.
+        """
         merged = merge_tables(self.table, theirs)
-        if merged == self.table:
+        if merged == self.table and (self.told or not told):
             return False
         self._engine.write([(Space.META, BUCKETS_KEY, _sealed(msgspec.msgpack.encode(merged)))])
         self.table = merged
+        self.told = True
         self._rebuild()
         return True
 

@@ -16,6 +16,7 @@ from quorate.core.keyspace import canonical_name, slot_of_name, storage_key
 from quorate.core.limits import REQUEST_TIMEOUT_MAX_MS, SLOTS
 from quorate.core.messages import NO_BASE
 from quorate.core.store import Failure, GetRequest, PutRequest, PutResult
+from quorate.node.bucket_changes import NOT_TOLD
 from quorate.node.cluster_view import BucketView, Placement
 from quorate.node.context import NodeContext
 from quorate.node.forward import ForwardOperation
@@ -146,7 +147,7 @@ class Coordinator:
         home = 0 if placement.local else plan.orphans.pop(0)
         operation = PutOperation(node, bucket, placement, plan, key, body, base, result, w, timeout_ms, strict, reply)
         if home:
-            self._keep_as_fallback(operation, home, marker)
+            self._keep_as_fallback(operation, home, marker, bucket.synced)
         elif bucket.synced:
             # The others may have it before it is synced here: a lost machine raises the epoch floor anyway.
             node.records.write(key, body, marker, False, _written, operation)
@@ -154,12 +155,16 @@ class Coordinator:
         else:
             node.records.write(key, body, marker, False, _written_and_committed, operation)
 
-    def _keep_as_fallback(self, operation: PutOperation, home: int, marker: int) -> None:
+    def _keep_as_fallback(self, operation: PutOperation, home: int, marker: int, synced: bool) -> None:
         """Commit a put that this node coordinates without being a replica: its own copy is a hint for `home`."""
+        node, key, body, flags = self._node, operation.key, operation.body, operation.flags
         try:
-            self._node.hints.keep(
-                home, operation.key, operation.body, operation.flags, marker, _written_and_committed, operation
-            )
+            if synced:
+                # As above. A sync may take longer than the put has time; by then it must have left.
+                node.hints.keep(home, key, body, flags, marker, _written, operation, synced=False)
+                node.commits.wait(True, _committed, operation)
+            else:
+                node.hints.keep(home, key, body, flags, marker, _written_and_committed, operation)
         except Overloaded as error:
             operation.refuse(Failure("overloaded", str(error), [], error.retry_after_ms))
         except StorageError:
@@ -190,6 +195,8 @@ class Coordinator:
         if not 1 <= replicas <= n:
             return Failure("caller", f"{name}={replicas} is not possible in this bucket: it must be from 1 to n={n}")
         node = self._node
+        if not node.view.told:
+            return Failure("unavailable", NOT_TOLD)
         options = node.options
         if (
             node.in_flight >= node.concurrency.limit

@@ -72,8 +72,11 @@ class HintStore:
         actor: int,
         callback: Callable[[Any, bool], None] = _ignore,
         argument: Any = None,
+        synced: bool | None = None,
     ) -> None:
-        """Keep `body`, a record, for `home`; `callback(argument, durable)` follows.
+        """Keep `body`, a record, for `home`; `callback(argument, durable)` follows, after a sync if `synced`.
+
+        `synced` None: as `flags` say.
 
         Raises `Overloaded` if the bound on bytes is reached, `PeerError` if `body` is no record.
         """
@@ -91,7 +94,9 @@ class HintStore:
             raise Overloaded("this node keeps as many hints as it may", 1_000)
         self._add(home, 0 if old_bytes else 1, growth)
         self._count("hints_kept")
-        self._commits.put_hint(stored_key, stored, bool(flags & messages.FLAG_FSYNC), callback, argument)
+        if synced is None:
+            synced = bool(flags & messages.FLAG_FSYNC)
+        self._commits.put_hint(stored_key, stored, synced, callback, argument)
 
     def remove_if_unchanged(self, stored_key: bytes, stored: bytes) -> bool:
         """Remove a hint whose content has reached its home, or is of no use, unless it was changed meanwhile."""

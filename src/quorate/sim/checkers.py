@@ -5,7 +5,8 @@ D  no acknowledged write is lost: one of its acknowledged dots stands at the end
    clock knows it.
 Z  nothing that an acknowledged write replaced is back: no standing dot is covered by that write's context.
 C  after healing all replicas of a key hold the same bytes, and nobody else holds any.
-R  a read that must meet a write's replicas (R+W>N) and began after its acknowledgement knows of it.
+R  a strict read that must meet a strict write's replicas (R+W>N) and began after its acknowledgement knows of it.
+   Fallbacks void this (SOSP 2007, §4.6), so where either was sloppy nothing is asked.
 F  what was reported as not done is on no disk and in no answer, ever (hard case 31), and no answer holds a value that
    nobody wrote to that key.
 """
@@ -156,7 +157,7 @@ def check_quorum_reads(history: History, observer: Observer, n: int) -> list[Vio
             floors.clear()
         elif kind == ACK:
             write, ack = history.writes[index], history.writes[index].acks[turn]
-            if ack.invoked_us > last_loss_us:
+            if write.strict and ack.invoked_us > last_loss_us:
                 floor = floors.setdefault((write.storage_key, write.w), {})
                 dots = observer.acked_dots(write, ack.clock)
                 if len(dots) == 1:
@@ -164,7 +165,7 @@ def check_quorum_reads(history: History, observer: Observer, n: int) -> list[Vio
                     floor[actor] = max(floor.get(actor, 0), counter)
         else:
             read = history.reads[index]
-            if any(read.invoked_us <= loss_us <= read.completed_us for loss_us in losses):
+            if not read.strict or any(read.invoked_us <= loss_us <= read.completed_us for loss_us in losses):
                 continue
             for w in range(n - read.r + 1, n + 1):
                 missed = [dot for dot in floors.get((read.storage_key, w), {}).items() if not covers(read.clock, dot)]

@@ -11,18 +11,17 @@ from collections.abc import Callable
 from quorate.core.buckets import BucketProperties
 from quorate.core.keyspace import canonical_name, slot_of_name, storage_key
 from quorate.core.ports import Space
-from quorate.core.record import Clock, Dot
 from quorate.core.ring.create import create_ring
 from quorate.core.ring.preference import PreferenceLists
 from quorate.core.ring.ring import Member, Ring
 from quorate.node.node import Node
 from quorate.node.options import NodeOptions
 from quorate.sim.clocks import MachineClock
+from quorate.sim.copies import Copies
 from quorate.sim.disk import Disk, SimEngine
-from quorate.sim.history import covers
 from quorate.sim.loop import Process, VirtualLoop
 from quorate.sim.network import Network, SimTransport
-from quorate.sim.observer import Observer, stored_record
+from quorate.sim.observer import Observer
 from quorate.sim.random_streams import Streams
 from quorate.sim.trace import Trace
 
@@ -43,6 +42,8 @@ class Machine:
         self.engine: SimEngine | None = None
         self.ready = False
         """The node said that it takes requests."""
+        self.lost_us = -1
+        """When the disk last lost something that the durability mode does not promise to keep; -1: never."""
 
     @property
     def up(self) -> bool:
@@ -81,6 +82,12 @@ class Cluster:
             )
             disk = Disk(loop, streams.stream("disk", number), observer.of_member(number))
             self.machines[number] = Machine(number, disk, clock)
+        self.copies = Copies(
+            {number: machine.disk for number, machine in self.machines.items()},
+            self.replicas,
+            synced=defaults.durability == "fsync",
+        )
+        observer.other_hints = lambda member, home, key: self.copies.hinted_clock(member, key, home)
         self.on_death: Callable[[int], None] = lambda number: None
         """Called with the number of a machine whose process has just ended."""
 
@@ -133,12 +140,15 @@ class Cluster:
         """Stop the whole machine. Returns how many unsynced batches are gone."""
         machine = self.machines[number]
         self._end(machine, silently=True)
+        if self.defaults.durability == "os":
+            machine.lost_us = self.loop.now_us
         return machine.disk.lose_power()
 
     def wipe(self, number: int) -> None:
         """Stop the process and give the machine an empty disk."""
         machine = self.machines[number]
         self._end(machine, silently=False)
+        machine.lost_us = self.loop.now_us
         machine.disk.wipe()
 
     def _end(self, machine: Machine, silently: bool) -> None:
@@ -149,6 +159,16 @@ class Cluster:
         machine.node = None
         self.network.process_died(machine.number, silently)
         self.on_death(machine.number)
+
+    def whole(self) -> bool:
+        """Is every node ready, running, and connected to every other?"""
+        for number, machine in self.machines.items():
+            if not machine.ready or machine.process is None or machine.process.paused_until_us > self.loop.now_us:
+                return False
+            transport = self.network.transport_of(number)
+            if not all(transport.connected(other) for other in self.machines if other != number):
+                return False
+        return True
 
     # What lies where.
 
@@ -163,41 +183,6 @@ class Cluster:
     def stored(self, number: int, stored_key: bytes) -> bytes | None:
         """The envelope on this member's disk."""
         return self.machines[number].disk.values[Space.DATA].get(stored_key)
-
-    def copies(self, stored_key: bytes, dot: Dot) -> int:
-        """How many replicas hold the event `dot` as durably as the durability mode promises."""
-        synced = self.defaults.durability == "fsync"
-        disks = [self.machines[number].disk for number in self.replicas(stored_key)]
-        held = [disk.synced_value(stored_key) if synced else disk.values[Space.DATA].get(stored_key) for disk in disks]
-        return sum(covers(_clock(stored_key, stored), dot) for stored in held)
-
-    def can_lose(self, victim: int, wiped: bool, others_may_lose_unsynced: bool) -> bool:
-        """Would every acknowledged event still be on another disk if `victim` lost its disk, or its unsynced data?
-
-        What a store acknowledges with W=2 it promises to keep through one loss, not through any number of them. So a
-        fault asks here first. `others_may_lose_unsynced`: count only what the other disks have synced.
-        """
-        disk = self.machines[victim].disk
-        at_risk = disk.without_unsynced()
-        others = [number for number in self.machines if number != victim]
-        overlays = {n: self.machines[n].disk.without_unsynced() if others_may_lose_unsynced else {} for n in others}
-        for stored_key, acked in self.observer.acked_clocks().items():
-            if not wiped and stored_key not in at_risk:
-                continue
-            kept = [
-                _clock(stored_key, overlays[n].get(stored_key, self.stored(n, stored_key)))
-                for n in others
-                if n in self.replicas(stored_key)
-            ]
-            if not wiped:
-                kept.append(_clock(stored_key, at_risk[stored_key]))
-            if not all(any(covers(clock, dot) for clock in kept) for dot in acked.items()):
-                return False
-        return True
-
-
-def _clock(stored_key: bytes, stored: bytes | None) -> Clock:
-    return {} if stored is None else stored_record(stored_key, stored).clock
 
 
 def make_ring(nodes: int, n: int) -> Ring:

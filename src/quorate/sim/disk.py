@@ -72,22 +72,22 @@ class Disk:
     def unsynced_batches(self) -> int:
         return len(self._undo)
 
-    def without_unsynced(self) -> dict[bytes, bytes | None]:
-        """What every data key that the unsynced batches touched would hold if all of these were lost."""
+    def without_unsynced(self, touched_space: Space = Space.DATA) -> dict[bytes, bytes | None]:
+        """What every key that the unsynced batches touched would hold if all of these were lost."""
         before: dict[bytes, bytes | None] = {}
         for batch in self._undo:
             for space, key, value in batch:
-                if space == Space.DATA:
+                if space == touched_space:
                     before.setdefault(key, value)
         return before
 
-    def synced_value(self, key: bytes) -> bytes | None:
-        """What this data key would hold if all unsynced batches were lost."""
+    def synced_value(self, key: bytes, of_space: Space = Space.DATA) -> bytes | None:
+        """What this key would hold if all unsynced batches were lost."""
         for batch in self._undo:
             for space, touched, value in batch:
-                if touched == key and space == Space.DATA:
+                if touched == key and space == of_space:
                     return value
-        return self.values[Space.DATA].get(key)
+        return self.values[of_space].get(key)
 
     def apply(self, batch: Sequence[WriteOperation]) -> None:
         undo: list[WriteOperation] = []

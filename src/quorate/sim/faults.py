@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from quorate.sim.cluster import Cluster
 from quorate.sim.history import History
+from quorate.sim.loop import Process
 from quorate.sim.random_streams import SeededRng, Streams
 from quorate.sim.trace import KIND_FAULT, Trace
 
@@ -36,7 +37,12 @@ KINDS = (
     "pause",
     "clock jump",
     "slow disk",
+    "ring",
+    "bridge",
+    "flap",
+    "one down",
 )
+ONE_DOWN = "one down"
 CLOCK_JUMPS_MS = (50, 2_000, 30_000, 600_000, 3_600_000)
 
 
@@ -46,15 +52,17 @@ class Faults:
     def __init__(
         self, cluster: Cluster, history: History, streams: Streams, trace: Trace, kinds: tuple[str, ...]
     ) -> None:
-        """`kinds`: those that may occur at all; the seed chooses among them."""
+        """`kinds`: those that may occur at all; the seed chooses among them, unless there is only one."""
         self._cluster = cluster
         self._history = history
         self._trace = trace
         self._rng = rng = streams.stream("faults")
-        self.enabled = [kind for kind in KINDS if rng.chance(0.5) and kind in kinds]
+        self.enabled = [kind for kind in KINDS if (rng.chance(0.5) and kind in kinds) or kinds == (kind,)]
         self._mean_interval_ms = rng.uniform(400.0, 3_000.0)
         self._power_promised = cluster.defaults.durability == "fsync"
         self._running = False
+        self.on_victim: Callable[[int], None] = lambda number: None
+        """Called with each victim of the kind "one down"."""
         self.counts: dict[str, int] = {}
         self._inject: dict[str, Callable[[SeededRng], str]] = {
             "kill": self._kill,
@@ -74,6 +82,10 @@ class Faults:
             "pause": self._pause,
             "clock jump": self._clock_jump,
             "slow disk": self._slow_disk,
+            "ring": self._ring,
+            "bridge": self._bridge,
+            "flap": self._flap,
+            ONE_DOWN: self._one_down,
         }
         assert tuple(self._inject) == KINDS
 
@@ -128,7 +140,7 @@ class Faults:
             if not self._cluster.machines[number].up:
                 self._cluster.start(number)
 
-        self._later(20.0 + rng.exponential(2_000.0) if rng.chance(0.7) else rng.uniform(20.0, 100.0), start)
+        self._later(_absence_ms(rng), start)
 
     def _strike(self, victim: int, rng: SeededRng, blow: Callable[[], None]) -> str:
         """Strike now, or in the midst of what the process does next. Returns when, in words."""
@@ -167,7 +179,7 @@ class Faults:
 
         def blow() -> None:
             if not self._power_promised:
-                if not self._cluster.can_lose(victim, wiped=False, others_may_lose_unsynced=False):
+                if not self._can_lose(victim, wiped=False, others_may_lose_unsynced=False):
                     self._note("power withheld", f"n{victim} has acknowledged data that is nowhere else")
                     return
                 self._history.losses_us.append(self._cluster.loop.now_us)
@@ -176,6 +188,10 @@ class Faults:
             self._note("power lost", f"n{victim}, {lost} batches")
 
         return f"n{victim} {self._strike(victim, rng, blow)}"
+
+    def _can_lose(self, victim: int, wiped: bool, others_may_lose_unsynced: bool) -> bool:
+        acked = self._cluster.observer.acked_clocks()
+        return self._cluster.copies.can_lose(acked, victim, wiped, others_may_lose_unsynced)
 
     def _crash_loop(self, rng: SeededRng) -> str:
         """Killed again and again soon after each start: young processes meet what their former lives have left."""
@@ -199,7 +215,7 @@ class Faults:
     def _wipe(self, rng: SeededRng) -> str:
         victim = self._victim(rng)
         unsynced_too = self._power_promised and "power" in self.enabled
-        if not victim or not self._cluster.can_lose(victim, wiped=True, others_may_lose_unsynced=unsynced_too):
+        if not victim or not self._can_lose(victim, wiped=True, others_may_lose_unsynced=unsynced_too):
             return ""
         self._history.losses_us.append(self._cluster.loop.now_us)
         self._cluster.wipe(victim)
@@ -211,14 +227,36 @@ class Faults:
         process = self._cluster.machines[victim].process if victim else None
         if process is None:
             return ""
-        until_us = self._cluster.loop.now_us + int(rng.uniform(20.0, 3_000.0) * 1000)
+        return self._paused(victim, process, rng)
+
+    def _paused(self, victim: int, process: Process, rng: SeededRng) -> str:
+        long = rng.chance(0.15)
+        pause_ms = rng.uniform(3_000.0, 20_000.0) if long else rng.uniform(20.0, 3_000.0)
+        until_us = self._cluster.loop.now_us + int(pause_ms * 1000)
         process.pause(until_us)
         self._cluster.network.process_paused(victim, until_us)
         return f"n{victim} until {until_us // 1000} ms"
 
+    def _one_down(self, rng: SeededRng) -> str:
+        """Kill, stop or pause one node, but only while all others are well: what the store must hide (check A)."""
+        if not self._cluster.whole():
+            return ""
+        victim = self._victim(rng)
+        process = self._cluster.machines[victim].process
+        assert process is not None, "a whole cluster runs"
+        self.on_victim(victim)
+        how = rng.choice(("killed", "stopped", "paused"))
+        if how == "paused":
+            return f"paused {self._paused(victim, process, rng)}"
+        end = self._cluster.kill if how == "killed" else self._cluster.stop
+        end(victim)
+        self._back(victim, rng)
+        return f"{how} n{victim}"
+
     # Links.
 
-    def _block(self, pairs: list[tuple[int, int]], rng: SeededRng) -> None:
+    def _block(self, pairs: list[tuple[int, int]], rng: SeededRng, for_ms: float | None = None) -> None:
+        """Block these links, those that are not blocked yet, for a while."""
         network = self._cluster.network
         fresh = [(source, target) for source, target in pairs if not network.links[source, target].blocked]
         for source, target in fresh:
@@ -229,7 +267,7 @@ class Faults:
                 if network.links[source, target].blocked:
                     network.unblock(source, target)
 
-        self._later(rng.uniform(50.0, 6_000.0), heal)
+        self._later(rng.uniform(50.0, 6_000.0) if for_ms is None else for_ms, heal)
 
     def _partition(self, rng: SeededRng) -> str:
         numbers = list(self._cluster.machines)
@@ -252,6 +290,39 @@ class Faults:
         source, target = rng.sample(list(self._cluster.machines), 2)
         self._block([(source, target)], rng)
         return f"n{source} ↛ n{target}"
+
+    def _ring(self, rng: SeededRng) -> str:
+        """Everybody reaches only two neighbours, so that every two nodes see another part of the cluster."""
+        circle = rng.sample(list(self._cluster.machines), len(self._cluster.machines))
+        size = len(circle)
+        apart = [(a, b) for a in range(size) for b in range(size) if (a - b) % size not in (0, 1, size - 1)]
+        self._block([(circle[a], circle[b]) for a, b in apart], rng)
+        return f"{circle}"
+
+    def _bridge(self, rng: SeededRng) -> str:
+        """Two halves that see each other only through one node, which sees everybody."""
+        numbers = rng.sample(list(self._cluster.machines), len(self._cluster.machines))
+        bridge, rest = numbers[0], numbers[1:]
+        side, other = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+        self._block([pair for a in side for b in other for pair in ((a, b), (b, a))], rng)
+        return f"{side} | n{bridge} | {other}"
+
+    def _flap(self, rng: SeededRng) -> str:
+        """Links of one node, or one link, that break and heal again and again."""
+        first, second = rng.sample(list(self._cluster.machines), 2)
+        whole = rng.chance(0.4)
+        pairs = [
+            pair for pair in self._cluster.network.links if (first in pair if whole else set(pair) == {first, second})
+        ]
+        times = 2 + rng.below(12)
+
+        def again(left: int) -> None:
+            self._block(pairs, rng, rng.choice((50.0, 500.0, 3_000.0)) * rng.random())
+            if left:
+                self._later(rng.uniform(50.0, 3_000.0), lambda: again(left - 1))
+
+        again(times)
+        return f"n{first} {'and all others' if whole else f'and n{second}'}, {times} times"
 
     def _reset(self, rng: SeededRng) -> str:
         first, second = rng.sample(list(self._cluster.machines), 2)
@@ -323,3 +394,11 @@ class Faults:
 
         self._later(rng.uniform(500.0, 8_000.0), recover)
         return f"{slow}, a sync takes {mean_ms} ms"
+
+
+def _absence_ms(rng: SeededRng) -> float:
+    """How long a process stays away: mostly a moment, at times so long that all else is settled without it."""
+    kind = rng.random()
+    if kind < 0.6:
+        return 20.0 + rng.exponential(2_000.0)
+    return rng.uniform(20.0, 100.0) if kind < 0.85 else rng.uniform(5_000.0, 25_000.0)

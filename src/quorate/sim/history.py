@@ -40,6 +40,8 @@ class WriteEntry(msgspec.Struct):
     """The clock of the context that the client supplied; None: no context."""
     overwrite_seen: bool = False
     w: int = 2
+    strict: bool = True
+    """Only replicas of the key count towards `w`."""
     attempts_open: int = 0
     attempts_unknown: int = 0
     acks: list[Ack] = []
@@ -60,6 +62,8 @@ class ReadEntry(msgspec.Struct):
     completed_us: int
     clock: Clock
     siblings: list[Sibling]
+    strict: bool = True
+    """Only replicas of the key counted towards `r`."""
 
 
 class History(msgspec.Struct):
@@ -71,7 +75,8 @@ class History(msgspec.Struct):
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """One thing that must not be. `check` names the checker: D, Z, C, R, F, W, dot, record, reply, exception, heal."""
+    """One thing that must not be. `check` names the checker: D, Z, C, R, F, W, A, hint, dot, record, reply, exception
+    or heal."""
 
     check: str
     message: str

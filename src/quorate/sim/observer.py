@@ -1,9 +1,9 @@
 """The observer: sees every record that reaches a disk, and so knows which dots each write got.
 
 A client learns from an acknowledgement only a context. To judge histories exactly, the checkers need the dots
-themselves. The observer reads them from the records as they are stored, and checks on the way what must hold of every
-record at every moment: its invariants, and that one dot of one key stands for one event for ever, on all replicas and
-over all lives of all disks (hard cases 1 and 2).
+themselves. The observer reads them from the records as they are stored, as replicas or in hints, and checks on the way
+what must hold of every record at every moment: its invariants, and that one dot of one key stands for one event for
+ever, on all replicas, in all hints and over all lives of all disks (hard cases 1 and 2).
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from quorate.core.causality.actor import member_of
+from quorate.core.causality.version_vectors import join
 from quorate.core.envelope import unpack
+from quorate.core.hints import split_hint_key, unpack_hint
 from quorate.core.ports import Space
 from quorate.core.record import TOMBSTONE, Clock, Dot, Record, Sibling, check, decode_record
 from quorate.sim.history import Violation, WriteEntry, covers
@@ -28,15 +30,33 @@ class Observer:
         self._dots_of_operation: dict[tuple[bytes, int], list[Dot]] = {}
         self._bodies_seen: dict[bytes, dict[bytes, None]] = {}
         self._acked_clocks: dict[bytes, Clock] = {}
+        self.other_hints: Callable[[int, int, bytes], Clock] = lambda member, home, key: {}
+        """(member, home, storage key) → what this member's hints for homes other than `home` know of the key."""
+        self.on_hint_removed: Callable[[int, int, bytes, Clock], None] = lambda member, home, key, clock: None
+        """Called with (member, home, storage key, the clock that the hint held)."""
 
     def of_member(self, member: int) -> Callable[[Space, bytes, bytes | None, bytes | None], None]:
         """The observer of one member's disk."""
 
         def observe(space: Space, key: bytes, old: bytes | None, new: bytes | None) -> None:
             if space == Space.DATA and new is not None:
-                self._stored(member, key, old, new)
+                self._stored(
+                    member, key, unpack(key, new)[2], lambda: stored_record(key, old).clock if old is not None else {}
+                )
+            elif space == Space.HINTS:
+                self._hinted(member, key, old, new)
 
         return observe
+
+    def _hinted(self, member: int, stored_key: bytes, old: bytes | None, new: bytes | None) -> None:
+        """A hint was written, or removed (`new` None)."""
+        home, key = split_hint_key(stored_key)
+        before = hinted_record(stored_key, old).clock if old is not None else {}
+        if new is None:
+            self.on_hint_removed(member, home, key, before)
+        else:
+            body = unpack_hint(stored_key, new).body
+            self._stored(member, key, body, lambda: join(before, self.other_hints(member, home, key)))
 
     def dots_of(self, write: WriteEntry) -> list[Dot]:
         """Every dot that `write` has got so far; retries through several coordinators give several."""
@@ -63,8 +83,8 @@ class Observer:
         """Storage key → a clock that covers every acknowledged event."""
         return self._acked_clocks
 
-    def _stored(self, member: int, key: bytes, old: bytes | None, new: bytes) -> None:
-        body = unpack(key, new)[2]
+    def _stored(self, member: int, key: bytes, body: bytes, before: Callable[[], Clock]) -> None:
+        """`member` holds `body`, a record of `key`; `before` tells what it knew of the key until now."""
         seen = self._bodies_seen.setdefault(key, {})
         if body in seen:
             return
@@ -78,23 +98,28 @@ class Observer:
         for sibling in record.siblings:
             known = dots.get(sibling.dot)
             if known is None:
-                self._new_dot(member, key, sibling, old)
+                self._new_dot(member, key, sibling, before)
             elif known != sibling:
                 self.violations.append(
                     Violation("dot", f"{key!r}: the dot {sibling.dot} stands for {known} and for {sibling}")
                 )
 
-    def _new_dot(self, member: int, key: bytes, sibling: Sibling, old: bytes | None) -> None:
+    def _new_dot(self, member: int, key: bytes, sibling: Sibling, before: Callable[[], Clock]) -> None:
         dot = sibling.dot
         self.dots[key][dot] = sibling
         if sibling.operation:
             self._dots_of_operation.setdefault((key, sibling.operation), []).append(dot)
         elif sibling.kind != TOMBSTONE:
             self._dots_of_value.setdefault((key, sibling.value), []).append(dot)
-        if old is not None and member_of(sibling.actor) == member:
-            self._seen_clocks[key, dot] = stored_record(key, old).clock
+        if member_of(sibling.actor) == member:
+            self._seen_clocks[key, dot] = before()
 
 
 def stored_record(key: bytes, stored: bytes) -> Record:
     """The record in an envelope from a disk."""
     return decode_record(unpack(key, stored)[2])
+
+
+def hinted_record(stored_key: bytes, stored: bytes) -> Record:
+    """The record in a hint from a disk."""
+    return decode_record(unpack_hint(stored_key, stored).body)

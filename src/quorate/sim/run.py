@@ -2,8 +2,9 @@
 
 The phases on virtual time: nodes start and connect; clients and faults run; the faults stop and everything is started
 again; in half of the seeds clients go on for a while, in the others they stop with the faults, so that nothing but
-repair brings replicas together; every key is read from all its replicas (r=n, which repairs those behind)
-until the replicas agree or the rounds are used up; then the checkers judge.
+handoff and repair brings replicas together; all hints go home by themselves (hard case 9); every key is read from all
+its replicas (r=n, which repairs those behind) until the replicas agree or the rounds are used up; then the checkers
+judge.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import msgspec
 
 from quorate.core.buckets import BucketProperties, Durability
 from quorate.core.envelope import unpack
-from quorate.core.record import Record
+from quorate.core.record import Clock, Record
 from quorate.core.store import Admin, Failure, GetRequest, GetResult
 from quorate.sim import checkers
+from quorate.sim.availability import Availability
 from quorate.sim.cluster import Cluster
-from quorate.sim.faults import KINDS, Faults
+from quorate.sim.faults import KINDS, ONE_DOWN, Faults
 from quorate.sim.history import Violation
 from quorate.sim.loop import VirtualLoop
 from quorate.sim.observer import Observer, stored_record
@@ -30,6 +32,10 @@ from quorate.sim.workload import BUCKET_LAST_WRITE_WINS, BUCKETS, Workload
 
 BOOT_LIMIT_MS = 10_000
 HEAL_LIMIT_MS = 15_000
+HANDOFF_LIMIT_MS = 15_000
+"""Within this time after the cluster is whole, all hints are home."""
+LOSS_REACH_US = 30_000_000
+"""A hint may go although its home lacks it, if the home lost its disk not longer ago: after it had acknowledged."""
 CALM_MS = 3_000
 DRAIN_MS = 2_500
 SWEEPS_MAX = 6
@@ -104,8 +110,21 @@ class Simulation:
             trace=self.trace,
             observer=self.observer,
         )
-        self.workload = Workload(self.cluster, streams, self.trace, clients=options.clients, keys=options.keys)
+        availability = Availability(self.cluster) if set(options.faults) <= {ONE_DOWN} else None
+        self.strict_bucket = rng.choice(BUCKETS)
+        self.workload = Workload(
+            self.cluster,
+            streams,
+            self.trace,
+            clients=options.clients,
+            keys=options.keys,
+            strict_bucket=self.strict_bucket,
+            availability=availability,
+        )
         self.faults = Faults(self.cluster, self.workload.history, streams, self.trace, options.faults)
+        if availability is not None:
+            self.faults.on_victim = lambda number: setattr(availability, "victim", number)
+        self.observer.on_hint_removed = self._on_hint_removed
 
     def run(self) -> Outcome:
         try:
@@ -129,7 +148,7 @@ class Simulation:
     def _phases(self) -> None:
         for number in self.cluster.machines:
             self.cluster.start(number)
-        if not self._wait(self._all_connected, BOOT_LIMIT_MS):
+        if not self._wait(self.cluster.whole, BOOT_LIMIT_MS):
             self.violations.append(Violation("heal", "the cluster does not come up"))
             return
         self._set_buckets()
@@ -140,11 +159,14 @@ class Simulation:
         self._pass(self._calm_ms)
         self.workload.stop()
         self._pass(DRAIN_MS)
-        if not self._wait(self._all_connected, HEAL_LIMIT_MS):
+        if not self._wait(self.cluster.whole, HEAL_LIMIT_MS):
             self.violations.append(
                 Violation("heal", "not all nodes are up and connected after the faults have stopped")
             )
             return
+        if not self._wait(lambda: not self.cluster.copies.hints_left(), HANDOFF_LIMIT_MS):
+            left = self.cluster.copies.hints_left()
+            self.violations.append(Violation("hint", f"hints stay where they are (member: hints): {left}"))
         self._converge()
         self._judge()
 
@@ -159,24 +181,27 @@ class Simulation:
             self._pass(STEP_MS)
         return condition()
 
-    def _all_connected(self) -> bool:
-        machines = self.cluster.machines
-        for number, machine in machines.items():
-            if not machine.ready:
-                return False
-            transport = self.cluster.network.transport_of(number)
-            if not all(transport.connected(other) for other in machines if other != number):
-                return False
-        return True
-
     def _set_buckets(self) -> None:
         node = self.cluster.machines[1].node
         assert node is not None
-        answers: list[Admin | Failure] = []
-        node.set_bucket(BUCKET_LAST_WRITE_WINS, {"conflicts": "lww"}, answers.append)
-        self._wait(lambda: bool(answers), 3_000)
-        if not answers or isinstance(answers[0], Failure):
-            self.violations.append(Violation("heal", f"a healthy cluster does not set a bucket: {answers}"))
+        for bucket in BUCKETS:
+            changes = {"strict": "true" if bucket == self.strict_bucket else "false"}
+            if bucket == BUCKET_LAST_WRITE_WINS:
+                changes["conflicts"] = "lww"
+            answers: list[Admin | Failure] = []
+            node.set_bucket(bucket, changes, answers.append)
+            self._wait(lambda answers=answers: bool(answers), 3_000)  # type: ignore[misc]
+            if not answers or isinstance(answers[0], Failure):
+                self.violations.append(Violation("heal", f"a healthy cluster does not set a bucket: {answers}"))
+
+    def _on_hint_removed(self, member: int, home: int, stored_key: bytes, clock: Clock) -> None:
+        """A hint may go when its home durably holds what it said, and not before (hard case 15)."""
+        lost_us = self.cluster.machines[home].lost_us
+        if lost_us >= 0 and self.loop.now_us - lost_us < LOSS_REACH_US:
+            return
+        if not self.cluster.copies.home_knows(home, stored_key, clock):
+            message = f"n{member} removed its hint of {stored_key!r} for n{home}, which does not hold it: {clock}"
+            self.violations.append(Violation("hint", message))
 
     # Convergence.
 
@@ -237,5 +262,8 @@ class Simulation:
             last_write_wins = bucket == BUCKET_LAST_WRITE_WINS
             self.violations += checkers.check_no_loss(mine, final, observer, last_write_wins)
             self.violations += checkers.check_nothing_back(mine, final, observer)
+        left = self.cluster.copies.hints_left()
+        if left:
+            self.violations.append(Violation("C", f"there are hints after healing (member: hints): {left}"))
         self.violations += checkers.check_quorum_reads(history, observer, self.cluster.defaults.n)
         self.violations += checkers.check_failed_never_appears(history, observer, finals)

@@ -8,7 +8,8 @@ unique, so that a value names its write.
 A client believes its node: an answer counts at the moment at which the node gives it. A process that dies with the
 request is an unknown outcome; one that is not there refuses the connection, and nothing was done. A node that neither
 dies nor pauses and does not answer within the request's own time limit breaks its contract (check "reply"). And at
-the moment of an acknowledgement, W replicas must hold the write, as durably as the bucket says (check "W").
+the moment of an acknowledgement, W nodes must hold the write, as replicas or (unless it was strict) in hints, as
+durably as the bucket says (check "W").
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import msgspec
 
 from quorate.core.record import Clock, Context
 from quorate.core.store import Failure, GetRequest, GetResult, PutRequest, PutResult
+from quorate.sim.availability import Availability
 from quorate.sim.cluster import Cluster
 from quorate.sim.history import Ack, History, ReadEntry, Violation, WriteEntry
 from quorate.sim.loop import Process, Timer
@@ -42,7 +44,7 @@ _encode = msgspec.msgpack.Encoder().encode
 class Attempt:
     """One request at one node, until it is answered, broken off, or given up."""
 
-    __slots__ = ("done", "entry", "invoked_us", "number", "patience", "process", "request")
+    __slots__ = ("done", "entry", "invoked_us", "number", "patience", "process", "request", "sound")
 
     def __init__(
         self, number: int, process: Process, request: GetRequest | PutRequest, entry: WriteEntry | None
@@ -53,14 +55,28 @@ class Attempt:
         self.entry = entry
         self.invoked_us = 0
         self.patience: Timer | None = None
+        self.sound = True
+        """No fault was upon its node when it was sent (check A)."""
         self.done = False
 
 
 class Workload:
     """All clients and the history that they make."""
 
-    def __init__(self, cluster: Cluster, streams: Streams, trace: Trace, *, clients: int, keys: int) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        streams: Streams,
+        trace: Trace,
+        *,
+        clients: int,
+        keys: int,
+        strict_bucket: bytes,
+        availability: Availability | None,
+    ) -> None:
         self.cluster = cluster
+        self.strict_bucket = strict_bucket
+        self._availability = availability
         self.trace = trace
         self.history = History()
         self.violations: list[Violation] = []
@@ -98,6 +114,7 @@ class Workload:
         self._attempts += 1
         attempt = Attempt(self._attempts, process, request, entry)
         attempt.invoked_us = loop.now_us
+        attempt.sound = self._availability is None or self._availability.sound(node)
         self._pending[node][attempt.number] = (client, attempt)
         if entry is not None:
             entry.attempts_open += 1
@@ -128,7 +145,7 @@ class Workload:
         dots = observer.acked_dots(entry, clock)
         losses = self.history.losses_us
         if dots and not (losses and losses[-1] >= invoked_us):
-            copies = max(self.cluster.copies(entry.storage_key, dot) for dot in dots)
+            copies = max(self.cluster.copies.count(entry.storage_key, dot, entry.strict) for dot in dots)
             if copies < entry.w:
                 message = f"write #{entry.number} of {entry.storage_key!r} is acknowledged with w={entry.w} and has"
                 self.violations.append(Violation("W", f"{message} {copies} durable copies of its dots {dots}"))
@@ -148,6 +165,11 @@ class Workload:
         if attempt.patience is not None:
             attempt.patience.cancel()
             attempt.patience = None
+        if self._availability is not None and isinstance(attempt.request, PutRequest) and isinstance(result, Failure):
+            strict = attempt.request.strict or attempt.request.bucket == self.strict_bucket
+            w = attempt.request.w or self.cluster.defaults.w
+            if not strict:
+                self.violations += self._availability.judge(node, w, attempt.sound, result)
         self._finish(client, node, attempt, result)
 
     def _given_up(self, client: Client, node: int, attempt: Attempt) -> None:
@@ -225,7 +247,8 @@ class Client:
             context = rng.choice(contexts)
         elif style < 0.80:
             overwrite_seen = True
-        w = rng.choice((0, 0, 0, 0, 0, 0, 0, 1, 2, 3))
+        w = rng.choice((0, 0, 0, 0, 0, 0, 1, 1, 2, 3))
+        strict = rng.chance(0.1)
         value = b"" if delete else b"c%d-%d" % (self.number, self._written)
         put = PutRequest(
             bucket=bucket,
@@ -237,6 +260,7 @@ class Client:
             timeout_ms=timeout_ms,
             delete=delete,
             overwrite_seen=overwrite_seen,
+            strict=strict,
         )
         entry = WriteEntry(
             number=len(self._workload.history.writes),
@@ -247,6 +271,7 @@ class Client:
             context=context.clock if context is not None else None,
             overwrite_seen=overwrite_seen,
             w=w or cluster.defaults.w,
+            strict=strict or bucket == self._workload.strict_bucket,
         )
         return put, entry
 
@@ -294,7 +319,15 @@ class Client:
         stored_key = self._workload.cluster.locate(request.bucket, request.key)
         r = request.r or self._workload.cluster.defaults.r
         self._workload.history.reads.append(
-            ReadEntry(stored_key, r, invoked_us, now_us, result.context.clock, result.siblings)
+            ReadEntry(
+                stored_key,
+                r,
+                invoked_us,
+                now_us,
+                result.context.clock,
+                result.siblings,
+                strict=request.bucket == self._workload.strict_bucket,
+            )
         )
         self._remember(stored_key, result.context)
 

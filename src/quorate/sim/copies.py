@@ -1,0 +1,119 @@
+"""What lies on which disk: the copies of an event, as replicas and as hints.
+
+A hint is a copy like any other (SOSP 2007, §4.6) with one difference: it is on its way to its home and is removed as
+soon as that has it. So for the question whether a home may lose its disk, the hints kept for it count for nothing: its
+acknowledgement may be on its way, and the hint gone a moment later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from quorate.core.causality.version_vectors import descends, join
+from quorate.core.hints import hint_key
+from quorate.core.ports import Space
+from quorate.core.record import Clock, Dot
+from quorate.sim.disk import Disk
+from quorate.sim.history import covers
+from quorate.sim.observer import hinted_record, stored_record
+
+Before = dict[bytes, bytes | None]
+"""Key → what it would hold if the unsynced batches of a disk were lost; only keys that these touched."""
+
+
+class Copies:
+    """A view of all disks, by member number."""
+
+    def __init__(self, disks: Mapping[int, Disk], replicas: Callable[[bytes], tuple[int, ...]], synced: bool) -> None:
+        """`synced`: only what has been synced is durable."""
+        self._disks = disks
+        self._replicas = replicas
+        self._synced = synced
+
+    def count(self, stored_key: bytes, dot: Dot, strict: bool) -> int:
+        """How many nodes hold the event `dot` durably: as replicas or (unless `strict`) in hints."""
+        replicas = self._replicas(stored_key)
+        return sum(
+            (member in replicas and covers(self._durable_clock(member, stored_key), dot))
+            or (not strict and any(covers(clock, dot) for clock in self._durable_hints(member, stored_key)))
+            for member in self._disks
+        )
+
+    def home_knows(self, home: int, stored_key: bytes, clock: Clock) -> bool:
+        """Does the replica `home` durably hold all of `clock`?"""
+        return descends(self._durable_clock(home, stored_key), clock)
+
+    def hints_left(self) -> dict[int, int]:
+        """Member → how many hints it holds; members without any are left out."""
+        return {member: len(disk.keys[Space.HINTS]) for member, disk in self._disks.items() if disk.keys[Space.HINTS]}
+
+    def hinted_clock(self, member: int, stored_key: bytes, except_home: int) -> Clock:
+        """What the hints of `member` know of a key, those for `except_home` left out."""
+        known: Clock = {}
+        for home in self._disks:
+            stored = self._disks[member].values[Space.HINTS].get(hint_key(home, stored_key))
+            if stored is not None and home != except_home:
+                known = join(known, hinted_record(hint_key(home, stored_key), stored).clock)
+        return known
+
+    def can_lose(
+        self, acked_clocks: Mapping[bytes, Clock], victim: int, wiped: bool, others_may_lose_unsynced: bool
+    ) -> bool:
+        """Would every acknowledged event still be on another disk if `victim` lost its disk, or its unsynced data?
+
+        What a store acknowledges with W=2 it promises to keep through one loss, not through any number of them. So a
+        fault asks here first. `others_may_lose_unsynced`: count only what the other disks have synced.
+        """
+        unsynced = {
+            member: (disk.without_unsynced(), disk.without_unsynced(Space.HINTS))
+            if others_may_lose_unsynced or member == victim
+            else ({}, {})
+            for member, disk in self._disks.items()
+        }
+        data, hints = unsynced[victim]
+        hinted = {key[2:] for key in hints}
+        for stored_key, acked in acked_clocks.items():
+            if not wiped and stored_key not in data and stored_key not in hinted:
+                continue
+            kept: list[Clock] = []
+            for member in self._disks:
+                if member != victim or not wiped:
+                    kept += self._clocks_without(member, stored_key, *unsynced[member], victim)
+            if not all(any(covers(clock, dot) for clock in kept) for dot in acked.items()):
+                return False
+        return True
+
+    def _clocks_without(self, member: int, stored_key: bytes, data: Before, hints: Before, victim: int) -> list[Clock]:
+        """What `member` surely keeps of a key: `data` and `hints` tell what the loss of unsynced batches leaves."""
+        values = self._disks[member].values
+        clocks: list[Clock] = []
+        if member in self._replicas(stored_key):
+            stored = data.get(stored_key, values[Space.DATA].get(stored_key))
+            clocks.append(_clock(stored_key, stored))
+        for home in self._disks:
+            key = hint_key(home, stored_key)
+            hint = values[Space.HINTS].get(key)
+            if hint is not None and home != victim and key not in hints:
+                clocks.append(hinted_record(key, hint).clock)
+        return clocks
+
+    def _durable_clock(self, member: int, stored_key: bytes) -> Clock:
+        disk = self._disks[member]
+        return _clock(
+            stored_key, disk.synced_value(stored_key) if self._synced else disk.values[Space.DATA].get(stored_key)
+        )
+
+    def _durable_hints(self, member: int, stored_key: bytes) -> list[Clock]:
+        disk = self._disks[member]
+        clocks = []
+        for home in self._disks:
+            key = hint_key(home, stored_key)
+            if key in disk.values[Space.HINTS]:
+                stored = disk.synced_value(key, Space.HINTS) if self._synced else disk.values[Space.HINTS][key]
+                if stored is not None:
+                    clocks.append(hinted_record(key, stored).clock)
+        return clocks
+
+
+def _clock(stored_key: bytes, stored: bytes | None) -> Clock:
+    return {} if stored is None else stored_record(stored_key, stored).clock
