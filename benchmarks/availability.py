@@ -33,6 +33,7 @@ Windows = list[dict[str, Any]]
 SAMPLE = 300
 """Keys of which all replicas are compared."""
 KEYS = 5_000
+FLOOD_S = 60
 VALUE_BYTES = 200
 
 
@@ -161,11 +162,10 @@ def hints(nodes: Nodes, saturation: float, healthy_s: float) -> None:
 
 def overload(nodes: Nodes, saturation: float, healthy_s: float) -> None:
     peak, _ = load(nodes, healthy_s, "--concurrency", "64").finish()
-    flood, flooded = load(nodes, 60, "--rate", str(round(3 * saturation))).finish()
-    ended_unix_ms = flooded[0]["unix_ms"] + 60_000
-    say(f"peak {peak['ops_per_s']} ops/s; offered {3 * saturation:.0f} ops/s for 60 s:")
-    last = flooded[:60]
-    goodput = statistics.mean(window["ops_per_s"] for window in last)
+    flood, flooded = load(nodes, FLOOD_S, "--rate", str(round(3 * saturation))).finish()
+    ended_unix_ms = flooded[0]["unix_ms"] + 1000 * FLOOD_S
+    say(f"peak {peak['ops_per_s']} ops/s; offered {3 * saturation:.0f} ops/s for {FLOOD_S} s:")
+    goodput = statistics.mean(window["ops_per_s"] for window in flooded[:FLOOD_S])
     say(f"goodput meanwhile {goodput:.0f} ops/s; p99 {flood['p99_ms']:.0f} ms; errors {flood['errors']}")
     _, windows = load(nodes, 30, "--concurrency", "64").finish()
     good = [window for window in windows if window["ops_per_s"] >= 0.9 * peak["ops_per_s"]]

@@ -177,7 +177,9 @@ def test_mixed_is_puts_and_gets() -> None:
     assert min(bucket.calls, bucket.gets) > 50, "more of both than the preload makes"
 
 
-def test_a_preload_survives_a_busy_moment_and_names_what_never_works() -> None:
+def test_a_preload_survives_a_busy_moment_and_names_what_never_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quorate.bench.load.PRELOAD_PAUSE_S", 0)
+
     async def preload(bucket: FakeBucket) -> None:
         await Bench(bucket, Load(8, 0.1, 10, 50, 0.0)).preload()
 

@@ -19,7 +19,8 @@ from quorate.bench.arrivals import Operation, closed_loop, open_loop
 from quorate.bench.report import Recorder, Report, Window
 from quorate.core.errors import QuorateError
 
-PRELOAD_ATTEMPTS: Final = 5
+PRELOAD_ATTEMPTS: Final = 20
+PRELOAD_PAUSE_S: Final = 0.1
 """What is measured comes after the preload, so a busy moment in it must not end the run."""
 
 
@@ -72,6 +73,7 @@ class Bench:
                     except QuorateError:
                         if attempt == PRELOAD_ATTEMPTS:
                             raise
+                        await asyncio.sleep(PRELOAD_PAUSE_S)
 
         try:
             async with asyncio.TaskGroup() as group:
