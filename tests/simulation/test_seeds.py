@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from quorate.sim.batch import replay_command
-from quorate.sim.faults import KINDS
+from quorate.sim.faults import KINDS, ONE_DOWN
 from quorate.sim.run import SimOptions, run
 
 OPTIONS = SimOptions(seconds=20)
@@ -36,6 +36,14 @@ def test_without_faults_nothing_fails(seed: int) -> None:
     assert outcome.violations == []
     assert set(outcome.operations) <= {"get ok", "put ok", "put repeated"}
     assert outcome.operations["get ok"] > 100 and outcome.operations["put ok"] > 150
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_one_node_out_at_a_time_nobody_is_refused(seed: int) -> None:
+    """Check A: the promise that sloppy quorums are for (SOSP 2007, §4.6)."""
+    outcome = run(seed, SimOptions(seconds=20, faults=(ONE_DOWN,)))
+    assert outcome.violations == []
+    assert outcome.faults[ONE_DOWN] >= 1 and outcome.operations["put ok"] > 300
 
 
 def test_the_seeds_see_every_kind_of_fault_and_of_outcome() -> None:

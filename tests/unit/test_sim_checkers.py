@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quorate.core.causality.actor import make_actor
 from quorate.core.envelope import digest_of, pack
+from quorate.core.hints import Hint, hint_key, pack_hint
 from quorate.core.ports import Space
 from quorate.core.record import TOMBSTONE, VALUE, Clock, Record, Sibling, encode_record
 from quorate.sim.checkers import (
@@ -14,8 +15,12 @@ from quorate.sim.checkers import (
     check_quorum_reads,
     check_replicas_equal,
 )
+from quorate.sim.copies import Copies
+from quorate.sim.disk import Disk
 from quorate.sim.history import Ack, History, ReadEntry, Violation, WriteEntry
+from quorate.sim.loop import VirtualLoop
 from quorate.sim.observer import Observer
+from quorate.sim.random_streams import Streams
 
 KEY = b"\x00\x01\x05cartsk"
 A = make_actor(1, 7)
@@ -227,3 +232,90 @@ class TestObserver:
         observer.acknowledged(write(b"two"), {A: 2})
         observer.acknowledged(write(b"one"), {A: 1})
         assert observer.acked_clocks() == {KEY: {A: 2}}
+
+
+def test_a_sloppy_write_or_read_says_nothing_about_quorums() -> None:
+    for strict_write, strict_read, expected in ((True, True, ["R"]), (False, True, []), (True, False, [])):
+        history = History(
+            writes=[write(b"one", acked={A: 1}, strict=strict_write)],
+            reads=[ReadEntry(KEY, 2, 100, 110, {}, [], strict=strict_read)],
+        )
+        assert checks(check_quorum_reads(history, observer_of(FIRST), 3)) == expected
+
+
+class Disks:
+    """Four disks; 1, 2 and 3 are the replicas of the key."""
+
+    def __init__(self, synced: bool) -> None:
+        loop = VirtualLoop()
+        self.disks = {number: Disk(loop, Streams(1).stream("disk", number)) for number in (1, 2, 3, 4)}
+        self.copies = Copies(self.disks, lambda key: (1, 2, 3), synced)
+
+    def store(self, member: int, found: Record) -> None:
+        body = encode_record(found)
+        self.disks[member].apply([(Space.DATA, KEY, pack(digest_of(KEY, body), 0, body))])
+
+    def hint(self, member: int, home: int, found: Record | None) -> None:
+        key = hint_key(home, KEY)
+        value = None if found is None else pack_hint(key, Hint(0, 0, 0, encode_record(found)))
+        self.disks[member].apply([(Space.HINTS, key, value)])
+
+    def may_lose(self, victim: int, *, wiped: bool = True, others_too: bool = False) -> bool:
+        return self.copies.can_lose({KEY: {A: 1}}, victim, wiped, others_too)
+
+
+def test_a_hint_is_a_copy_unless_the_write_was_strict() -> None:
+    lab = Disks(synced=False)
+    lab.store(1, FIRST)
+    lab.hint(4, 2, FIRST)
+    lab.hint(4, 3, FIRST)
+    assert lab.copies.count(KEY, (A, 1), strict=False) == 2, "two hints on one node are one copy"
+    assert lab.copies.count(KEY, (A, 1), strict=True) == 1
+    assert lab.copies.hints_left() == {4: 2}
+
+
+def test_what_is_not_synced_is_no_durable_copy() -> None:
+    lab = Disks(synced=True)
+    lab.store(1, FIRST)
+    lab.hint(4, 2, FIRST)
+    assert lab.copies.count(KEY, (A, 1), strict=False) == 0
+    lab.disks[4].mark_clean()
+    assert lab.copies.count(KEY, (A, 1), strict=False) == 1
+
+
+def test_a_disk_may_go_while_a_hint_elsewhere_holds_what_it_held_but_not_one_for_it() -> None:
+    lab = Disks(synced=False)
+    lab.store(2, FIRST)
+    assert not lab.may_lose(2)
+    lab.hint(4, 2, FIRST)
+    assert not lab.may_lose(2), "the hint is for the victim, and may be gone as soon as that has acknowledged it"
+    assert lab.may_lose(4)
+    lab.hint(4, 3, FIRST)
+    assert lab.may_lose(2)
+    assert not lab.may_lose(2, others_too=True), "the hint is not synced"
+    lab.disks[4].mark_clean()
+    assert lab.may_lose(2, others_too=True)
+
+
+def test_the_holder_of_the_only_copy_may_not_lose_its_unsynced_hint() -> None:
+    lab = Disks(synced=False)
+    lab.hint(4, 2, FIRST)
+    assert not lab.may_lose(4, wiped=False)
+    lab.disks[4].mark_clean()
+    assert lab.may_lose(4, wiped=False)
+
+
+def test_the_observer_sees_dots_in_hints_and_hints_that_go() -> None:
+    observer = Observer()
+    removed: list[tuple[int, int, bytes, Clock]] = []
+    observer.on_hint_removed = lambda member, home, key, clock: removed.append((member, home, key, clock))
+    observe = observer.of_member(4)
+    key = hint_key(2, KEY)
+    stored = pack_hint(key, Hint(0, 0, 0, encode_record(FIRST)))
+    observe(Space.HINTS, key, None, stored)
+    assert observer.dots_of(write(b"one")) == [(A, 1)]
+    other = record({A: 1}, sibling(A, 1, b"another"))
+    observe(Space.HINTS, key, stored, pack_hint(key, Hint(0, 0, 0, encode_record(other))))
+    assert checks(observer.violations) == ["dot"]
+    observe(Space.HINTS, key, stored, None)
+    assert removed == [(4, 2, KEY, {A: 1})]
