@@ -44,6 +44,7 @@ class RequestTable:
         "_scheduler",
         "_started_ms",
         "_tick",
+        "_turns",
         "_wheel",
         "pending",
     )
@@ -56,6 +57,7 @@ class RequestTable:
         self._wheel: dict[int, list[int]] = {}
         # From a random number: a reply to a process that was killed must mean nothing to its next life.
         self._next_id = rng.below(1 << 48)
+        self._turns = 0
         self._tick = 0
         self._started_ms = 0.0
         self._running = False
@@ -68,9 +70,12 @@ class RequestTable:
         return number
 
     def next_turn(self) -> int:
-        """A number that goes round: what spreads reads over replicas. Skipping request numbers is harmless."""
-        self._next_id += 1
-        return self._next_id
+        """A number that goes round: what spreads reads over replicas.
+
+        Not a request number: a get takes one of those as well, so that of two replicas it would always ask the same.
+        """
+        self._turns += 1
+        return self._turns
 
     def remind(self, number: int, delay_ms: float) -> None:
         """Call `on_time` of operation `number` after `delay_ms`, if it is still open."""
