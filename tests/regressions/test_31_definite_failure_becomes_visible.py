@@ -64,3 +64,51 @@ def test_a_forwarded_put_whose_target_dies_is_unknown_unless_a_retry_is_safe(ope
     else:
         assert isinstance(result, PutResult)
         assert len(_heal_and_read(cluster, b"k")) == 1
+
+
+def test_with_too_few_nodes_for_a_sloppy_quorum_nothing_is_done_and_no_hint_is_left() -> None:
+    cluster = SmallCluster(size=5)
+    for number in (2, 3, 4, 5):
+        cluster.cut(1, number)
+    result = cluster.put(1, b"k", b"v", w=2)
+    assert isinstance(result, Failure)
+    assert result.kind == "unavailable"
+    assert cluster.hints() == {}
+    assert _heal_and_read(cluster, b"k") == []
+
+
+def test_a_hint_that_one_fallback_acknowledged_makes_a_failed_quorum_unknown_and_then_visible() -> None:
+    cluster = SmallCluster(size=5)
+    homes, fallbacks = cluster.preference_list(b"k")
+    for home in homes[1:]:
+        cluster.kill(home)
+    cluster.muted = {fallbacks[1]}
+    result = cluster.put(homes[0], b"k", b"v", w=3)
+    assert isinstance(result, Failure)
+    assert result.kind == "unknown"
+    assert f"n{fallbacks[1]}" in result.missing
+    assert _heal_and_read(cluster, b"k") == [b"v"]
+
+
+def test_a_fallback_whose_own_disk_fails_under_the_hint_says_unknown() -> None:
+    cluster = SmallCluster(size=5)
+    homes, fallbacks = cluster.preference_list(b"k")
+    for home in homes:
+        cluster.kill(home)
+    cluster.engines[fallbacks[0]].failure = StorageError("Input/output error")
+    result = cluster.put(fallbacks[0], b"k", b"v", w=1)
+    assert isinstance(result, Failure)
+    assert result.kind == "unknown"
+    assert cluster.nodes[fallbacks[0]]._shared.in_flight == 0
+
+
+def test_a_strict_put_that_was_refused_leaves_no_hint() -> None:
+    cluster = SmallCluster(size=5)
+    homes, _ = cluster.preference_list(b"k")
+    cluster.kill(homes[1])
+    cluster.kill(homes[2])
+    result = cluster.put(homes[0], b"k", b"v", strict=True)
+    assert isinstance(result, Failure)
+    assert result.kind == "unavailable"
+    assert cluster.hints() == {}
+    assert _heal_and_read(cluster, b"k") == []

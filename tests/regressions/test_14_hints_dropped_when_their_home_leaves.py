@@ -1,0 +1,100 @@
+"""Hard case 14: hints were dropped when their home left or was replaced (scylladb#20558, #24980).
+
+An acknowledged write may exist nowhere else. What was kept for a member that is gone goes to the replicas that the
+key has now, of which the holder itself may be one.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from quorate.core.ports import Space
+from quorate.core.ring.create import create_ring
+from quorate.core.ring.ring import Ring
+from quorate.core.store import PutResult
+from quorate.node.cluster_view import RING_KEY
+from tests.unit.small_cluster import SmallCluster, member
+
+
+def without(cluster: SmallCluster, gone: int) -> Ring:
+    """The ring of the others, one version later."""
+    left = [member(number) for number in cluster.nodes if number != gone]
+    ring = create_ring(cluster.ring.cluster_id, left, cluster.ring.partitions)
+    return msgspec.structs.replace(ring, version=cluster.ring.version + 1)
+
+
+def adopt(cluster: SmallCluster, ring: Ring, gone: int) -> None:
+    """All members start again with the new ring; the one that is gone does not."""
+    for number in cluster.nodes:
+        if cluster.ports[number].alive:
+            cluster.kill(number)
+    cluster.ring = ring
+    del cluster.nodes[gone]
+    for number in cluster.nodes:
+        cluster.engines[number].data.pop((Space.META, RING_KEY), None)
+        cluster.join(number)
+
+
+def scenario(size: int) -> tuple[SmallCluster, int, list[bytes]]:
+    """The home of many keys is away for good; every write was acknowledged by hints alone or by homes as well."""
+    cluster = SmallCluster(size=size)
+    gone = size
+    keys = [b"k%d" % index for index in range(20)]
+    cluster.kill(gone)
+    for key in keys:
+        homes, fallbacks = cluster.preference_list(key)
+        coordinator = next(number for number in (*fallbacks, *homes) if number != gone)
+        assert isinstance(cluster.put(coordinator, key, b"v-" + key, w=2), PutResult)
+    return cluster, gone, keys
+
+
+def test_hints_of_a_member_that_left_reach_the_replicas_that_the_keys_have_now() -> None:
+    for size in (4, 5):
+        cluster, gone, keys = scenario(size)
+        assert any(gone in by_home for by_home in cluster.hints().values())
+        adopt(cluster, without(cluster, gone), gone)
+        cluster.world.run(10_000)
+        assert cluster.hints() == {}
+        for key in keys:
+            replicas, _ = cluster.preference_list(key)
+            for replica in replicas:
+                assert cluster.values(replica, key, r=2) == [b"v-" + key], "no acknowledged write is lost (D)"
+
+
+def test_a_holder_that_is_a_replica_now_keeps_what_it_kept_for_another() -> None:
+    """In a cluster of four every survivor is a replica of nearly everything: it has to merge its own hints."""
+    cluster = SmallCluster(size=4)
+    gone = 4
+    key = next(key for key in (b"k%d" % index for index in range(100)) if gone in cluster.preference_list(key)[0])
+    homes, (holder,) = cluster.preference_list(key)
+    for home in homes:
+        cluster.kill(home)
+    assert isinstance(cluster.put(holder, key, b"only here", w=1), PutResult)
+    assert cluster.hints()[holder][gone] == 1
+    adopt(cluster, without(cluster, gone), gone)
+    assert cluster.preference_list(key)[0].count(holder) == 1
+    cluster.world.run(10_000)
+    assert cluster.hints() == {}
+    for replica in cluster.preference_list(key)[0]:
+        assert cluster.values(replica, key, r=1) == [b"only here"]
+
+
+def test_while_some_replica_is_away_the_hint_stays_and_hints_of_other_keys_go() -> None:
+    cluster, gone, keys = scenario(5)
+    adopt(cluster, without(cluster, gone), gone)
+    away = 1
+    cluster.kill(away)
+    cluster.world.run(5_000)
+    left = {
+        key
+        for number in cluster.nodes
+        for space, key in cluster.engines[number].data
+        if space == Space.HINTS and number != away
+    }
+    for stored_key in left:
+        key = stored_key[2 + 2 + 1 + 1 :]
+        assert key in keys
+        assert away in cluster.preference_list(key)[0], "only hints that a replica misses are still kept"
+    cluster.join(away)
+    cluster.world.run(5_000)
+    assert cluster.hints() == {}
