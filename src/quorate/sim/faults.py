@@ -190,8 +190,14 @@ class Faults:
         return f"n{victim} {self._strike(victim, rng, blow)}"
 
     def _can_lose(self, victim: int, wiped: bool, others_may_lose_unsynced: bool) -> bool:
-        acked = self._cluster.observer.acked_clocks()
-        return self._cluster.copies.can_lose(acked, victim, wiped, others_may_lose_unsynced)
+        """As `Copies.can_lose`. A write under way may be acknowledged already, and the client not know it yet."""
+        observer = self._cluster.observer
+        clocks = {key: dict(clock) for key, clock in observer.acked_clocks().items()}
+        for write in self._history.writes:
+            for actor, counter in observer.dots_of(write) if write.attempts_open else ():
+                clock = clocks.setdefault(write.storage_key, {})
+                clock[actor] = max(clock.get(actor, 0), counter)
+        return self._cluster.copies.can_lose(clocks, victim, wiped, others_may_lose_unsynced)
 
     def _crash_loop(self, rng: SeededRng) -> str:
         """Killed again and again soon after each start: young processes meet what their former lives have left."""

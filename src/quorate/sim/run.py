@@ -31,7 +31,7 @@ from quorate.sim.trace import Trace
 from quorate.sim.workload import BUCKET_LAST_WRITE_WINS, BUCKETS, Workload
 
 BOOT_LIMIT_MS = 10_000
-HEAL_LIMIT_MS = 15_000
+HEAL_LIMIT_MS = 25_000
 HANDOFF_LIMIT_MS = 15_000
 """Within this time after the cluster is whole, all hints are home."""
 LOSS_REACH_US = 30_000_000
