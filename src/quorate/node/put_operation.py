@@ -42,6 +42,7 @@ class PutOperation(PutTally):
         "plan",
         "reply",
         "result",
+        "sent",
         "strict",
         "timeout_ms",
         "uncovered",
@@ -70,6 +71,8 @@ class PutOperation(PutTally):
         self.hinted = plan.hinted
         self.uncovered: list[int] = []
         """Homes that did not acknowledge and for which no fallback holds a hint yet."""
+        self.sent = False
+        """The record was written here, and has left."""
         self.key = key
         self.body = body
         self.base = base
@@ -88,6 +91,9 @@ class PutOperation(PutTally):
             for member in self.awaited.copy():
                 self._settle(self.on_failed(member))
             return
+        if not self.body:
+            return  # The deadline came first, and every home has its hint.
+        self.sent = True
         node = self.node
         send = node.transport.send
         message = Write(self.id, self.timeout_ms, node.view.ring.version, self.key, self.body, self.flags, self.base)
@@ -135,6 +141,8 @@ class PutOperation(PutTally):
             return
         for member in slow:
             self.uncovered.append(self.hinted.get(member, member))
+        if not self.sent:
+            self.uncovered += self.plan.orphans
         verdict = self.on_deadline()
         self.awaited.clear()
         self._settle(verdict, slow)

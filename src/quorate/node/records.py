@@ -173,6 +173,8 @@ class RecordStore:
 
         `base`: see `messages.Write`.
         """
+        if not body:
+            raise PeerError("a peer sent an empty record")
         try:
             stored = self.read(key)
         except DamagedRecord:
