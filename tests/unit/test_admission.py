@@ -97,6 +97,26 @@ def test_what_is_usual_is_known_before_background_work_begins_and_an_idle_rate_d
     assert load.admission.rate_per_s == RATE_FIRST_PER_S / 2, "its first second already is judged by the minute before"
 
 
+def test_a_noisy_machine_does_not_starve_background_work() -> None:
+    """Two windows in five are disturbed by something else: a cluster's 10,000 hints are home in 10 s all the same."""
+    load = Load()
+    for number in range(200):
+        load.window(10.0 if number % 5 < 2 else 2.0)
+    granted = sum(load.window(10.0 if number % 5 < 2 else 2.0) for number in range(40))
+    assert 4 * granted >= 10_000, "four nodes keep the hints of a fifth"
+
+
+def test_when_the_foreground_ends_background_work_need_not_climb_from_the_bottom() -> None:
+    load = Load()
+    for _ in range(40):
+        load.window(2.0)
+    for _ in range(15):
+        load.window(50.0)
+    assert load.admission.rate_per_s == RATE_MIN_PER_S
+    load.window(0.0, requests=0)
+    assert load.admission.rate_per_s >= RATE_FIRST_PER_S
+
+
 def test_history_and_samples_are_bounded() -> None:
     load = Load()
     for _ in range(2 * WINDOWS_KEPT):
