@@ -268,3 +268,23 @@ def test_both_sides_of_a_partition_take_writes_and_keep_both() -> None:
         values = [sibling.value for sibling in story.get(node, b"k", r=3).siblings]
         assert len(values) >= 2, values
         assert {value[-1:] in b"12" for value in values} == {True, False}, "something of each side stands"
+
+
+def test_a_home_and_its_stand_in_count_once() -> None:
+    """Both acknowledged, and by then the stand-in's hint had gone home: W=2 with a single copy."""
+    story = Story(nodes=5, durability="fsync")
+    coordinator, slow, silent = story.replicas(b"k")
+    stored_key = story.cluster.locate(BUCKET, b"k")
+    partition = int.from_bytes(stored_key[:2], "big")
+    _, unreachable = story.cluster.preference_lists.of(partition, 3).fallbacks
+    links = story.cluster.network.links
+    for lost in ((coordinator, silent), (coordinator, unreachable)):
+        links[lost].loss = 1.0
+    links[slow, coordinator].set_delay(2_500.0, 0.1)
+    story.cluster.machines[coordinator].disk.sync_min_ms = 6_000.0
+    answers = story.put(coordinator, b"k", b"value", timeout_ms=4_000)
+    story.passes(3_500)
+    assert story.copies(b"k", b"value") == 1, "the hint has gone home"
+    assert answers == []
+    story.passes(1_000)
+    assert isinstance(answers[0], Failure) and answers[0].kind == "unknown"

@@ -147,6 +147,7 @@ class Coordinator:
         home = 0 if placement.local else plan.orphans.pop(0)
         operation = PutOperation(node, bucket, placement, plan, key, body, base, result, w, timeout_ms, strict, reply)
         if home:
+            operation.own_home = home
             self._keep_as_fallback(operation, home, marker, bucket.synced)
         elif bucket.synced:
             # The others may have it before it is synced here: a lost machine raises the epoch floor anyway.

@@ -32,12 +32,14 @@ class PutOperation(PutTally):
     __slots__ = (
         "base",
         "body",
+        "covered",
         "evidence",
         "flags",
         "hinted",
         "id",
         "key",
         "node",
+        "own_home",
         "placement",
         "plan",
         "reply",
@@ -69,6 +71,10 @@ class PutOperation(PutTally):
         self.placement = placement
         self.plan = plan
         self.hinted = plan.hinted
+        self.own_home = node.self_number
+        """The home that this node's own copy is for: itself, if it is a replica."""
+        self.covered: list[int] = []
+        """Homes that have acknowledged, or whose stand-in has."""
         self.uncovered: list[int] = []
         """Homes that did not acknowledge and for which no fallback holds a hint yet."""
         self.sent = False
@@ -109,7 +115,18 @@ class PutOperation(PutTally):
     def on_committed(self, durable: bool) -> None:
         """The local commit is as durable as the bucket asks."""
         member = self.node.self_number
-        self._settle(self.on_acknowledged(member) if durable else self.on_failed(member))
+        self._settle(self._held_by(member, self.own_home) if durable else self.on_failed(member))
+
+    def _held_by(self, member: int, home: int) -> int:
+        """`member` holds the record durably, for `home`. Each home counts once.
+
+        A slow home and its stand-in may both acknowledge; but the stand-in's hint may have gone home by then, and what
+        was two copies is one.
+        """
+        if home in self.covered:
+            return self.on_failed(member)
+        self.covered.append(home)
+        return self.on_acknowledged(member)
 
     def on_reply(self, member: int, message: WriteReply) -> None:
         self.evidence.answered(member)
@@ -120,7 +137,7 @@ class PutOperation(PutTally):
         if message.status != _OK:
             self._lost(member)
             return
-        self._settle(self.on_acknowledged(member))
+        self._settle(self._held_by(member, self.hinted.get(member, member)))
 
     def on_disconnected(self, member: int) -> None:
         if member in self.awaited:
