@@ -122,7 +122,7 @@ class NodeProcess:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_exception)
         self._watch_signals(loop)
-        raise_file_limit()
+        self._files = raise_file_limit()
         engine = self._open_engine(loop)
         try:
             await self._serve(loop, engine, clients)
@@ -167,10 +167,12 @@ class NodeProcess:
             scheduler,
             standing.cluster.password or None,
             value_bytes_max=configuration.value_bytes_max,
+            # Of few files clients get half, and those about to be turned away a quarter: never the store's.
+            connections_max=min(CLIENT_CONNECTIONS_MAX, self._files // 2),
         )
         transport.set_members(node.ring().members)
         await transport.start()
-        client_server = await loop.create_server(resp.connect, sock=clients, backlog=BACKLOG)
+        client_server = await loop.create_server(resp.connect, sock=clients, backlog=min(BACKLOG, self._files // 4))
         settle_garbage_collector()
         self._report_ready()
         await self._stopping.wait()
@@ -277,14 +279,18 @@ class NodeProcess:
         self._events.emit("peers", connected=connected)
 
 
-def raise_file_limit() -> None:
-    """Allow as many open files as the limits of connections and the store may need, or say that they are too few."""
+def raise_file_limit() -> int:
+    """Allow as many open files as the limits of connections and the store may need, or say that they are too few.
+
+    Returns how many may be open.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES_WANTED if hard == resource.RLIM_INFINITY else min(FILES_WANTED, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if wanted < FILES_WANTED:
         log.warning("only %d files may be open at once, %d are wanted; raise it with `ulimit -n`", wanted, FILES_WANTED)
+    return wanted
 
 
 def settle_garbage_collector() -> None:
