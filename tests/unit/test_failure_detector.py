@@ -13,7 +13,8 @@ from quorate.core.membership.failure_detector import (
     FailureDetector,
 )
 from quorate.core.store import GetResult, PutResult
-from tests.unit.small_cluster import SmallCluster
+from quorate.node.requests import RequestTable
+from tests.unit.small_cluster import Ports, SmallCluster, World
 
 
 def detector_with(*peers: int) -> FailureDetector:
@@ -68,8 +69,8 @@ def test_a_peer_that_answers_everything_long_after_its_timeout_is_suspected() ->
     for _ in range(1_000):
         detector.on_answer(2, 1.0)
     for now_ms in range(0, 20_000, 100):
-        detector.on_timeout(2, 100.0, now_ms)
         detector.on_answer(2, SLOW_MS + 50)
+        detector.on_timeout(2, 100.0, now_ms)
         detector.tick(now_ms)
     assert 2 in detector.suspects
 
@@ -212,3 +213,24 @@ def test_a_node_that_was_stopped_blames_nobody_when_it_goes_on() -> None:
     assert cluster.counter("own_stalls") > 0
     assert not detector.suspects
     assert all(detector.view(member, world.now_ms).failures == 0 for member in (2, 3))
+
+
+def test_the_wheel_reports_a_stall_before_it_reminds_anybody() -> None:
+    """Its timer is due long before the next look at the pulse."""
+    world = World()
+    ports = Ports(world)
+    happened: list[str] = []
+    table = RequestTable(ports, ports, ports, lambda now_ms: happened.append(f"stall until {now_ms:.0f}"))
+
+    class Reminded:
+        def on_time(self) -> None:
+            happened.append("reminded")
+
+        def on_disconnected(self, member: int) -> None:
+            raise AssertionError
+
+    table.close(table.open(Reminded(), 50.0))
+    table.open(Reminded(), 50.0)
+    world._heap = [(5_000.0, order, callback) for _, order, callback in world._heap]
+    world.run(5_000)
+    assert happened == ["stall until 5000", "reminded"]
