@@ -180,6 +180,8 @@ class PutOperation(PutTally):
         """
         if self.strict or not self.body or home in self.hinted.values():
             return False
+        if home == self.own_home or home in self.covered:
+            return False  # It would count for nothing; let it stand in for another.
         taken = [*self.awaited, *self.failed, *self.hinted, instead_of]
         member = stand_in(self.node, self.placement, taken)
         if not member or not (paid or self.node.retries.take()):
