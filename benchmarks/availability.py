@@ -152,6 +152,9 @@ def hints(nodes: Nodes, saturation: float, healthy_s: float) -> None:
     healthy_ms = statistics.median(before)
     worst_ms = max(window["p99_ms"] for window in during)
     say(f"{kept} hints were kept; errors {report['errors']}")
+    for window in windows:
+        if window["errors"]:
+            say(f"  {(window['unix_ms'] - back_unix_ms) / 1000:.1f} s from the return: {window['errors']}")
     required("all hints home after", f"{took_s:.1f} s", "≤ 10 s", took_s <= 10)
     required("p99 meanwhile", f"{worst_ms:.1f} ms", f"≤ 2 x {healthy_ms:.1f} ms", worst_ms <= 2 * healthy_ms)
     say("p99 of each second from the return on: " + p99s(during))

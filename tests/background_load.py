@@ -43,12 +43,17 @@ class Users:
         assert not self._thread.is_alive(), "a user never got an answer"
 
     def wait_for(self, writes: int) -> None:
-        """Wait until so many more writes have been acknowledged."""
-        with self._lock:
-            target = len(self.written) + writes
-            enough = self._lock.wait_for(lambda: len(self.written) >= target or bool(self.failures), PATIENCE_S)
+        """Wait until so many more writes have been acknowledged; fails if one is not."""
+        enough = self.served(writes)
         assert self.failures == []
         assert enough, f"{writes} writes did not come about"
+
+    def served(self, writes: int) -> bool:
+        """Wait until so many more writes have been acknowledged, or one has failed."""
+        with self._lock:
+            target = len(self.written) + writes
+            self._lock.wait_for(lambda: len(self.written) >= target or bool(self.failures), PATIENCE_S)
+            return len(self.written) >= target and not self.failures
 
     async def _work(self) -> None:
         async with await quorate.aio.connect(list(self._addresses)) as db:

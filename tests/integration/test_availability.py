@@ -7,8 +7,10 @@ is belongs to `benchmarks/availability.py`; here nothing depends on the speed of
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 
 import pytest
 
@@ -49,6 +51,7 @@ def live_through(cluster: Cluster, bucket: str, trouble: Callable[[Users], None]
         orders = db.bucket(bucket)
         lost = {key: value for key, value in users.written.items() if orders.get(key).value != value}
     assert lost == {}
+    assert "this is a bug" not in cluster.logs()
 
 
 def test_a_killed_node(five: Cluster) -> None:
@@ -101,6 +104,30 @@ def test_a_crawling_node(five: Cluster) -> None:
         users.wait_for(100)
 
     live_through(five, "crawled", trouble)
+
+
+def test_a_flood(five: Cluster) -> None:
+    """Hard case 32: far more than there is room for, on a schedule that waits for nobody; then users as before.
+
+    What was not answered in time may or may not have been done, but it must not stay done in one place only.
+    """
+    flood = ["--workload", "mixed", "--rate", "20000", "--seconds", "4", "--warm-up", "0", "--keys", "300", "--json"]
+    done = five.cli("bench", *flood)
+    assert done.returncode == 0, done.stderr.decode()
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["success"] < 1, "it was no flood"
+
+    attempts = count()
+
+    def users_are_served() -> bool:
+        with Users(five.addresses, f"after-{next(attempts)}") as users:
+            return users.served(100)
+
+    eventually("users are served as before", users_are_served)
+    with Link(five.address(1)) as link:
+        wait_until_hints_are_home(link)
+        assert differing(link, [f"bench:user{number:012}" for number in range(300)]) == []
+    assert "this is a bug" not in five.logs()
 
 
 def test_hints_survive_their_holders(five: Cluster) -> None:
