@@ -288,3 +288,30 @@ def test_a_home_and_its_stand_in_count_once() -> None:
     assert answers == []
     story.passes(1_000)
     assert isinstance(answers[0], Failure) and answers[0].kind == "unknown"
+
+
+def dots_reused_when_killed_in_the_midst_of_a_put() -> list[str]:
+    """Kill a coordinator before each of the callbacks of a put, and let it write again before it hears of anybody."""
+    found = []
+    for callbacks in range(1, 10):
+        story = Story(nodes=3, durability="os")
+        story.put(1, b"k", b"before")
+        story.passes(100)
+        process = story.cluster.machines[1].process
+        assert process is not None
+        process.light_fuse(callbacks, lambda story=story: story.cluster.kill(1))  # type: ignore[misc]
+        story.put(1, b"k", b"killed")
+        story.passes(500)
+        story.cut_off(1)
+        if not story.cluster.machines[1].up:
+            story.cluster.start(1)
+            story.passes(500)
+        story.put(1, b"k", b"after", w=1)
+        story.passes(100)
+        found += [violation.check for violation in story.cluster.observer.violations]
+    return found
+
+
+def test_a_coordinator_killed_in_the_midst_of_a_put_reuses_no_dot() -> None:
+    """Hard case 1: what has left for others must be on the own disk (test_mutants turns this red)."""
+    assert dots_reused_when_killed_in_the_midst_of_a_put() == []
