@@ -46,10 +46,12 @@ class NodeContext:
         "hybrid_clock",
         "in_flight",
         "in_flight_bytes",
+        "observed_every",
         "options",
         "read_latency",
         "records",
         "requests",
+        "requests_made",
         "retries",
         "rng",
         "scheduler",
@@ -81,6 +83,9 @@ class NodeContext:
         self.in_flight = 0
         """Clients' requests that have not been answered yet."""
         self.in_flight_bytes = 0
+        self.requests_made = 0
+        self.observed_every = 1
+        """One request in so many is observed (see `evidence`)."""
         self.detector = FailureDetector()
         self.hedges = TokenBudget(HEDGE_FRACTION, 50.0)
         self.retries = TokenBudget(RETRY_FRACTION, 100.0)
@@ -89,21 +94,30 @@ class NodeContext:
     def count(self, event: str, times: int = 1) -> None:
         self.counters[event] = self.counters.get(event, 0) + times
 
+    def observation_weight(self, read: bool) -> int:
+        """Count a request that this node coordinates: for how many requests it stands if it is observed, else 0."""
+        self.requests_made += 1
+        every = self.observed_every
+        if every > 1 and self.requests_made % every:
+            return 0
+        if read:
+            self.hedges.earn(every)
+        self.retries.earn(every)
+        return every
+
     def on_answered(self, latency_ms: float, now_ms: float, awaited: Sequence[int]) -> None:
         """A client's request was answered after `latency_ms`: what overload and background work are judged by.
 
         A request that was late while it waited for one of few suspects says nothing about this node. If most peers
         are suspects, it is this node that is slow, or cut off.
         """
-        in_flight = self.in_flight
-        self.in_flight = in_flight - 1
         self.background.on_foreground(latency_ms, now_ms)
         suspects = self.detector.suspects
         if suspects and latency_ms > TARGET_MS and 2 * len(suspects) <= len(self.view.other_numbers):
             for member in awaited:
                 if member in suspects:
                     return
-        self.concurrency.on_done(latency_ms, now_ms, in_flight)
+        self.concurrency.on_done(latency_ms, now_ms, self.in_flight + 1)
 
     def on_stall(self, now_ms: float) -> None:
         """This node stood still until now."""

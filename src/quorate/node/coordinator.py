@@ -127,7 +127,6 @@ class Coordinator:
             return
         key = storage_key(partition, request.bucket, request.key)
         ttl_ms = request.ttl_ms if request.ttl_ms >= 0 else bucket.ttl_ms
-        node.retries.earn()
         try:
             if placement.local:
                 found = node.records.base(key)

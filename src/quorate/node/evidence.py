@@ -2,6 +2,9 @@
 
 A peer answers for the time since it was asked itself, not since the request began; and one request is one observation,
 however often its operation looks at the clock.
+
+Under load one request in `OBSERVED_UNDER_LOAD` is observed, and stands for as many: at thousands a second the others
+say nothing new, and each would pay for it. Silence is always reported.
 """
 
 from __future__ import annotations
@@ -10,14 +13,20 @@ from collections.abc import Sequence
 
 from quorate.node.context import NodeContext
 
+OBSERVED_UNDER_LOAD = 8
+LOAD_REQUESTS_PER_TICK = 100
+"""Requests in a tick of `health` above which not all of them are observed."""
+
 
 class Evidence:
     """When the members of one operation were asked, and who was reported as silent."""
 
-    __slots__ = ("_asked_late_ms", "_node", "_reported", "started_ms")
+    __slots__ = ("_asked_late_ms", "_node", "_reported", "started_ms", "weight")
 
-    def __init__(self, node: NodeContext) -> None:
+    def __init__(self, node: NodeContext, read: bool) -> None:
         self._node = node
+        self.weight = node.observation_weight(read)
+        """How many requests this one stands for; 0: it is not observed."""
         self.started_ms = node.clock.monotonic_ms()
         self._asked_late_ms: dict[int, float] | None = None
         self._reported: list[int] | None = None
@@ -30,8 +39,9 @@ class Evidence:
 
     def answered(self, member: int) -> None:
         node = self._node
-        now_ms = node.clock.monotonic_ms()
-        node.detector.on_answer(member, now_ms - self._asked_ms(member))
+        if self.weight or member in node.detector.suspects:
+            now_ms = node.clock.monotonic_ms()
+            node.detector.on_answer(member, now_ms - self._asked_ms(member), self.weight or 1)
 
     def silent(self, awaited: Sequence[int], now_ms: float) -> None:
         """Report those of `awaited` that were asked long enough ago, each of them once."""

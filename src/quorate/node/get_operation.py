@@ -66,7 +66,7 @@ class GetOperation(GetTally):
         self.bucket = bucket
         self.key = key
         self.timeout_ms = timeout_ms
-        self.evidence = Evidence(node)
+        self.evidence = Evidence(node, read=True)
         self.id = 0
         self.answered = False
         self.fetching: list[int] = []
@@ -97,8 +97,6 @@ class GetOperation(GetTally):
         node = self.node
         me = node.self_number
         node.in_flight += 1
-        node.hedges.earn()
-        node.retries.earn()
         try:
             digest, body = self._read_here()
         except (DamagedRecord, StorageError):
@@ -241,11 +239,13 @@ class GetOperation(GetTally):
 
     def _note_latency(self) -> None:
         node = self.node
-        now_ms = node.clock.monotonic_ms()
-        latency_ms = now_ms - self.evidence.started_ms
-        node.on_answered(latency_ms, now_ms, self.awaited)
-        if self.id:
-            node.read_latency.observe(latency_ms)
+        node.in_flight -= 1
+        if self.evidence.weight:
+            now_ms = node.clock.monotonic_ms()
+            latency_ms = now_ms - self.evidence.started_ms
+            node.on_answered(latency_ms, now_ms, self.awaited)
+            if self.id:
+                node.read_latency.observe(latency_ms)
 
     def _merge(self) -> Record | None:
         """The join of all answers; sets `merged` and `digest`."""

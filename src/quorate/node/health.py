@@ -11,6 +11,7 @@ from collections.abc import Callable
 from quorate.core.membership.failure_detector import TICK_INTERVAL_MS
 from quorate.core.messages import Probe, ProbeReply
 from quorate.node.context import NodeContext
+from quorate.node.evidence import LOAD_REQUESTS_PER_TICK, OBSERVED_UNDER_LOAD
 
 STALL_MS = 150.0
 """A tick that comes later than this was a stall of this node."""
@@ -45,6 +46,7 @@ class Health:
         self._on_recovered = on_recovered
         self._suspected: dict[int, bool] = {}
         self._due_ms = 0.0
+        self._made = 0
         self.lag_ms = 0.0
 
     def start(self) -> None:
@@ -58,6 +60,8 @@ class Health:
         if self.lag_ms > STALL_MS:
             node.on_stall(now_ms)
         node.detector.tick(now_ms)
+        made, self._made = node.requests_made - self._made, node.requests_made
+        node.observed_every = OBSERVED_UNDER_LOAD if made > LOAD_REQUESTS_PER_TICK else 1
         for member in node.detector.due_probes(now_ms):
             if node.transport.connected(member):
                 node.count("probes")

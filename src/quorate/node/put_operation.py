@@ -86,7 +86,7 @@ class PutOperation(PutTally):
         self.timeout_ms = timeout_ms
         self.strict = strict
         self.reply = reply
-        self.evidence = Evidence(node)
+        self.evidence = Evidence(node, read=False)
         node.in_flight += 1
         node.in_flight_bytes += len(body)
         self.id = node.requests.open(self, min(node.options.retry_ms, timeout_ms))
@@ -222,8 +222,10 @@ class PutOperation(PutTally):
 
     def _answer(self, result: PutResult | Failure, awaited: Sequence[int]) -> None:
         node = self.node
-        now_ms = node.clock.monotonic_ms()
-        node.on_answered(now_ms - self.evidence.started_ms, now_ms, awaited)
+        node.in_flight -= 1
+        if self.evidence.weight:
+            now_ms = node.clock.monotonic_ms()
+            node.on_answered(now_ms - self.evidence.started_ms, now_ms, awaited)
         self.reply(result)
 
     def _close(self) -> None:

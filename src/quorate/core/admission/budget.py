@@ -19,9 +19,9 @@ class TokenBudget:
         self._tokens_max = tokens_max
         self.tokens = tokens_max
 
-    def earn(self) -> None:
-        """A regular request was made."""
-        tokens = self.tokens + self._fraction
+    def earn(self, requests: int = 1) -> None:
+        """Regular requests were made."""
+        tokens = self.tokens + self._fraction * requests
         self.tokens = tokens if tokens < self._tokens_max else self._tokens_max
 
     def take(self) -> bool:

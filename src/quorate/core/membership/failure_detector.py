@@ -108,14 +108,14 @@ class FailureDetector:
         self.suspects.pop(peer, None)
         self.slow.pop(peer, None)
 
-    def on_answer(self, peer: int, latency_ms: float) -> None:
-        """`peer` answered a request `latency_ms` after it was sent."""
+    def on_answer(self, peer: int, latency_ms: float, weight: int = 1) -> None:
+        """`peer` answered a request `latency_ms` after it was sent; it stands for `weight` requests."""
         state = self._peers.get(peer)
         if state is None:
             return
         state.latency_ms += LATENCY_WEIGHT * (latency_ms - state.latency_ms)
         if latency_ms < SLOW_MS:
-            state.successes += 1.0
+            state.successes += weight
             if state.suspected:
                 self._clear(peer, state)
 
