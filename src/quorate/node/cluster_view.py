@@ -7,6 +7,8 @@ in the META space, each document with a checksum, so that a torn or damaged one 
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import xxhash
 
@@ -24,11 +26,13 @@ BUCKETS_KEY = b"buckets"
 class Placement:
     """One partition as this node sees it: who replicates it, and which of them are others."""
 
-    __slots__ = ("fallbacks", "local", "others", "replicas")
+    __slots__ = ("fallbacks", "healthy_plan", "local", "others", "replicas")
 
     def __init__(self, replicas: tuple[int, ...], fallbacks: tuple[int, ...], self_number: int) -> None:
         self.replicas = replicas
         self.fallbacks = fallbacks
+        self.healthy_plan: Any = None
+        """Kept here by `put_plan`."""
         self.local = self_number in replicas
         self.others = tuple(number for number in replicas if number != self_number)
 

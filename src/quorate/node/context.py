@@ -38,6 +38,7 @@ class NodeContext:
         "concurrency",
         "counters",
         "detector",
+        "disconnected",
         "engine",
         "epochs",
         "fenced_because",
@@ -83,6 +84,8 @@ class NodeContext:
         self.in_flight = 0
         """Clients' requests that have not been answered yet."""
         self.in_flight_bytes = 0
+        self.disconnected: dict[int, bool] = {}
+        """Other members without a connection."""
         self.requests_made = 0
         self.observed_every = 1
         """One request in so many is observed (see `evidence`)."""
@@ -136,13 +139,16 @@ class NodeContext:
 
     def nearest_first(self, members: tuple[int, ...], turn: int) -> list[int]:
         """Connected members in the order to ask them: rotated by `turn` to spread load, slow ones and suspects last."""
-        connected = self.transport.connected
         count = len(members)
         if count > 1:
             turn %= count
             members = members[turn:] + members[:turn]
-        asked = [member for member in members if connected(member)]
         suspects, slow = self.detector.suspects, self.detector.slow
+        if not self.disconnected:
+            asked = list(members)
+        else:
+            connected = self.transport.connected
+            asked = [member for member in members if connected(member)]
         if (suspects or slow) and len(asked) > 1:
             asked.sort(key=lambda member: 2 if member in suspects else member in slow)
         return asked

@@ -56,20 +56,36 @@ class Coordinator:
             reply(refusal)
             return
         partition, placement = self.place(bucket, request.bucket, request.key)
+        if placement.local:
+            key = storage_key(partition, request.bucket, request.key)
+            GetOperation(node, bucket, placement, key, r, timeout_ms).start(reply)
+        else:
+            self._forward_get(request, reply, bucket, placement, partition, r, timeout_ms, remaining_ms)
+
+    def _forward_get(
+        self,
+        request: GetRequest,
+        reply: GetReply,
+        bucket: BucketView,
+        placement: Placement,
+        partition: int,
+        r: int,
+        timeout_ms: int,
+        remaining_ms: int,
+    ) -> None:
+        # Apart from `get`, which would otherwise make this closure for every request.
+        node = self._node
         key = storage_key(partition, request.bucket, request.key)
 
         def coordinate(left_ms: int, reply: GetReply) -> None:
-            if bucket.properties.strict and not placement.local:
+            if bucket.properties.strict:
                 # What a fallback holds, or does not hold, is no answer here.
                 replicas = list(placement.replicas)
                 reply(node.failure("unavailable", "no replica of this key could be reached", replicas))
             else:
                 GetOperation(node, bucket, placement, key, r, left_ms).start(reply)
 
-        if placement.local:
-            coordinate(timeout_ms, reply)
-        else:
-            self._forward(placement, request, timeout_ms, reply, remaining_ms, coordinate, True)
+        self._forward(placement, request, timeout_ms, reply, remaining_ms, coordinate, True)
 
     def put(self, request: PutRequest, reply: PutReply, remaining_ms: int = 0) -> None:
         """Coordinate or forward a put or delete. `remaining_ms` is set (above 0) if another node forwarded it."""
@@ -87,7 +103,21 @@ class Coordinator:
         partition, placement = self.place(bucket, request.bucket, request.key)
         if placement.local and not node.fenced_because:
             self._coordinate_put(request, reply, bucket, placement, partition, w, timeout_ms)
-            return
+        else:
+            self._forward_put(request, reply, bucket, placement, partition, w, timeout_ms, remaining_ms)
+
+    def _forward_put(
+        self,
+        request: PutRequest,
+        reply: PutReply,
+        bucket: BucketView,
+        placement: Placement,
+        partition: int,
+        w: int,
+        timeout_ms: int,
+        remaining_ms: int,
+    ) -> None:
+        node = self._node
 
         def coordinate(left_ms: int, reply: PutReply) -> None:
             if node.fenced_because:

@@ -67,6 +67,7 @@ class Node:
         shared.engine, shared.transport = engine, transport
         shared.clock, shared.scheduler, shared.rng = clock, scheduler, rng
         shared.view = ClusterView(self_number=member_number, ring=ring, defaults=defaults, engine=engine)
+        shared.disconnected = dict.fromkeys(shared.view.other_numbers, True)
         shared.hybrid_clock = HybridLogicalClock(shared.options.clock_skew_max_ms)
         shared.requests = RequestTable(clock, scheduler, rng, shared.on_stall)
         shared.concurrency = ConcurrencyLimit(shared.options.in_flight_requests_max, clock.monotonic_ms())
@@ -125,11 +126,13 @@ class Node:
         self._handlers[type(message)](member, message, age_ms)
 
     def on_connected(self, member: int) -> None:
+        self._shared.disconnected.pop(member, None)
         self._shared.detector.on_connected(member, self._shared.clock.monotonic_ms())
         self._buckets.send_table(member)
         self._handoff.wake(member)
 
     def on_disconnected(self, member: int) -> None:
+        self._shared.disconnected[member] = True
         self._shared.detector.on_disconnected(member, self._shared.clock.monotonic_ms())
         self._shared.requests.on_disconnected(member)
 

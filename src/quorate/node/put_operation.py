@@ -70,7 +70,7 @@ class PutOperation(PutTally):
         self.flags = bucket.flags
         self.placement = placement
         self.plan = plan
-        self.hinted = plan.hinted
+        self.hinted = plan.hinted.copy()
         self.own_home = node.self_number
         """The home that this node's own copy is for: itself, if it is a replica."""
         self.covered: list[int] = []

@@ -18,7 +18,10 @@ from quorate.node.context import NodeContext
 
 
 class PutPlan(msgspec.Struct, gc=False):
-    """Targets of one put. `copies` is how many distinct nodes would hold it, the coordinator included."""
+    """Targets of one put. `copies` is how many distinct nodes would hold it, the coordinator included.
+
+    The plan of a healthy partition is one object for all its puts: not to be changed.
+    """
 
     direct: tuple[int, ...]
     hinted: dict[int, int]
@@ -31,9 +34,12 @@ class PutPlan(msgspec.Struct, gc=False):
 def plan_put(node: NodeContext, placement: Placement, strict: bool) -> PutPlan:
     """The plan for a put that this node coordinates, as a replica or, with no replica in reach, as a fallback."""
     others = placement.others
+    if placement.local and not node.disconnected and not node.detector.suspects:
+        healthy: PutPlan | None = placement.healthy_plan
+        if healthy is None:
+            healthy = placement.healthy_plan = PutPlan(others, {}, [], [], 1 + len(others))
+        return healthy
     connected = node.transport.connected
-    if placement.local and not node.detector.suspects and all(map(connected, others)):
-        return PutPlan(others, {}, [], [], 1 + len(others))
     direct = tuple(member for member in others if node.usable(member))
     unusable = [member for member in others if member not in direct]
     if strict:
