@@ -15,7 +15,7 @@ from quorate.cli.options import bucket_bytes, node_options
 def bucket_command() -> None:
     """Show and set the properties of buckets.
 
-    A bucket needs not be created: one whose properties were never set has the cluster's defaults.
+    A bucket need not be created: one whose properties were never set has the defaults (n=3 r=2 w=2, siblings).
     """
 
 
@@ -43,12 +43,24 @@ def show_command(bucket: str, node: str, password: str | None, as_json: bool) ->
         _print(link.document("KV.BUCKET", bucket_bytes(bucket)), as_json)
 
 
-@bucket_command.command("set", epilog="\b\nExample:\n  quorate bucket set sessions conflicts=lww ttl=3600")
+@bucket_command.command(
+    "set",
+    short_help="Change properties of BUCKET.",
+    epilog="\b\nExample:\n  quorate bucket set sessions conflicts=lww ttl=3600",
+)
 @click.argument("bucket")
 @click.argument("properties", nargs=-1, required=True, metavar="NAME=VALUE...")
 @node_options
 def set_command(bucket: str, properties: tuple[str, ...], node: str, password: str | None, as_json: bool) -> None:
-    """Change properties of BUCKET: n, r, w, conflicts (siblings or lww), ttl (seconds), durability (os or fsync)."""
+    """Change properties of BUCKET.
+
+    \b
+    n=3                 replicas of each key
+    r=2  w=2            replicas that must answer a read, acknowledge a write
+    conflicts=siblings  concurrent values are all kept; lww: only the one written last is
+    ttl=0               seconds until a value expires; 0: never
+    durability=os       a write survives a killed process; fsync: a power cut too
+    """
     for text in properties:
         if "=" not in text:
             raise click.UsageError(f"a property is written NAME=VALUE, such as r=2; got '{text}'")

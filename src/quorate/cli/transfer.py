@@ -45,8 +45,14 @@ patience_option = click.option(
 @concurrency_option
 @patience_option
 @click.option("--restart", is_flag=True, help="Begin anew, whatever an earlier import of this file has done.")
-@click.option("--journal", "journal_path", type=click.Path(path_type=Path), help="[default: FILE.quorate-import]")
-@click.option("--rejects", "rejects_path", type=click.Path(path_type=Path), help="[default: FILE.rejects.jsonl]")
+@click.option(
+    "--journal", "journal_path", type=click.Path(path_type=Path),
+    help="Where to keep how far it got.  [default: FILE.quorate-import]",
+)  # fmt: skip
+@click.option(
+    "--rejects", "rejects_path", type=click.Path(path_type=Path),
+    help="Where to report rows that cannot be stored.  [default: FILE.rejects.jsonl]",
+)  # fmt: skip
 @node_options
 def import_command(
     bucket: str,
