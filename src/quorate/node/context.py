@@ -66,7 +66,7 @@ class NodeContext:
 
     def failure(self, kind: str, message: str, missing: list[int]) -> Failure:
         """A failure that names the replicas that did not answer."""
-        return Failure(kind, message, self.names(missing))  # type: ignore[arg-type]
+        return Failure(kind, message, self.names(sorted(missing)))  # type: ignore[arg-type]
 
     def nearest_first(self, members: tuple[int, ...], turn: int) -> list[int]:
         """Connected members in the order to ask them: rotated by `turn` to spread load, suspects last."""
