@@ -224,7 +224,9 @@ def _summarise(
     rate = (progress.imported - before) / max(seconds, 0.001)
     click.echo(f"imported {progress.imported} rows from {progress.line} lines ({rate:.0f} rows/s, {retries} retries)")
     if rejects:
-        click.echo(f"rejected {progress.rejected} rows; see {rejects}:", err=True)
+        click.echo(
+            f"rejected {progress.rejected} {'row' if progress.rejected == 1 else 'rows'}; see {rejects}:", err=True
+        )
         with rejects_path.open("rb") as file:
             for _, line in zip(range(10), file, strict=False):
                 row = json.loads(line)
