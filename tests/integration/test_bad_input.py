@@ -70,7 +70,11 @@ def test_a_port_in_use(tmp_path: Path, what: str) -> None:
 
 
 def test_an_address_that_is_not_ours(tmp_path: Path) -> None:
-    text = refused("--data", str(tmp_path), "--client-listen", "192.0.2.1:7401", "--password", "open sesame")
+    peers = f"127.0.0.1:{free_base_port()}"
+    text = refused(
+        *("--data", str(tmp_path), "--client-listen", "192.0.2.1:7401", "--peer-listen", peers),
+        *("--password", "open sesame"),
+    )
     assert "this machine has no such address" in text
 
 

@@ -39,6 +39,11 @@ def test_absent_deleted_and_again(db: quorate.Client) -> None:
     bucket = db.bucket("gone")
     assert not bucket.get("k")
     bucket.delete("k", context=bucket.put("k", 1))
+    assert not bucket.get("k")
+    for value in (1, 2):
+        bucket.put("k", value)
+    assert len(bucket.get("k")) == 2
+    bucket.delete("k")  # Without a context: all that its coordinator has seen.
     deleted = bucket.get("k")
     assert not deleted
     bucket.put("k", 2, context=deleted.context)

@@ -17,6 +17,8 @@ from tests.conftest import ENVIRONMENT, EVENT_TIMEOUT_S, QUORATE, Cluster
 pytestmark = pytest.mark.integration
 
 ROWS = 4_000
+SLOWLY = ("--batch", "2")
+"""So that an import is not done before a test has interrupted it."""
 StartImport = Callable[..., subprocess.Popen[bytes]]
 
 
@@ -121,7 +123,7 @@ def test_all_nodes_killed_while_importing_lose_nothing_that_was_acknowledged(
 def test_an_importer_that_is_killed_resumes(cluster: Cluster, tmp_path: Path, start_import: StartImport) -> None:
     rows = packages(ROWS)
     write_rows(tmp_path / "p.jsonl", rows)
-    process = start_import(cluster, tmp_path / "p.jsonl")
+    process = start_import(cluster, tmp_path / "p.jsonl", *SLOWLY)
     wait_for_progress(tmp_path / "p.jsonl", process)
     process.kill()
     process.communicate()
@@ -134,7 +136,7 @@ def test_an_importer_that_is_killed_resumes(cluster: Cluster, tmp_path: Path, st
 
 def test_an_interrupted_importer_says_where_it_is(cluster: Cluster, tmp_path: Path, start_import: StartImport) -> None:
     write_rows(tmp_path / "p.jsonl", packages(ROWS))
-    process = start_import(cluster, tmp_path / "p.jsonl")
+    process = start_import(cluster, tmp_path / "p.jsonl", *SLOWLY)
     wait_for_progress(tmp_path / "p.jsonl", process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=EVENT_TIMEOUT_S)
@@ -149,7 +151,7 @@ def test_an_importer_without_a_cluster_stops_with_5_and_keeps_its_journal(
 ) -> None:
     rows = packages(ROWS)
     write_rows(tmp_path / "p.jsonl", rows)
-    process = start_import(cluster, tmp_path / "p.jsonl", "--patience", "1")
+    process = start_import(cluster, tmp_path / "p.jsonl", "--patience", "1", *SLOWLY)
     wait_for_progress(tmp_path / "p.jsonl", process)
     cluster.kill_all()
     _, err = process.communicate(timeout=EVENT_TIMEOUT_S)

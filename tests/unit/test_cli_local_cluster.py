@@ -60,6 +60,20 @@ def test_the_directory_of_a_single_node_is_not_taken_for_a_clusters(tmp_path: Pa
         (tmp_path / "cluster.json").unlink(missing_ok=True)
 
 
+def test_the_directory_of_a_cluster_is_not_taken_for_a_nodes(tmp_path: Path) -> None:
+    plan = plan_on_free_ports(tmp_path, nodes=2, partitions=16)
+    for name in ("n1", "n2"):
+        directory = DataDirectory.open(tmp_path / name)
+        establish(settle(NodeConfiguration(name=name, cluster=str(plan.cluster_path)), directory), directory)
+        directory.close()
+    directory = DataDirectory.open(tmp_path)
+    try:
+        with pytest.raises(StartupError, match=r"holds the nodes n1, n2 of a whole cluster; .*--data .*/n1` starts"):
+            settle(NodeConfiguration(), directory)
+    finally:
+        directory.close()
+
+
 @pytest.mark.parametrize("partitions", [0, 3, 32_768])
 def test_impossible_partitions_are_refused(tmp_path: Path, partitions: int) -> None:
     with pytest.raises(StartupError, match="a power of two from 1 to 16384"):

@@ -50,6 +50,7 @@ def test_what_may_have_been_done_elsewhere_never_becomes_not_done() -> None:
     cluster = SmallCluster(5)
     homes, (node, other) = cluster.preference_list(KEY)
     cluster.muted = set(homes)
+
     def later() -> None:
         # What is left is one node, and W=2 cannot be met any more.
         cluster.kill(other)

@@ -236,8 +236,9 @@ def test_a_synced_bucket_acknowledges_only_after_the_disk_did() -> None:
         ({"r": "4"}, "r=4 is above n=3"),
         ({"w": "4"}, "w=4 is above n=3"),
         ({"n": "5"}, "n=5 needs 5 nodes"),
-        ({"n": "many"}, "bad bucket property"),
-        ({"conflicts": "dice"}, "bad bucket property"),
+        ({"n": "many"}, "n must be a whole number; got 'many'"),
+        ({"conflicts": "dice"}, "conflicts must be siblings or lww; got 'dice'"),
+        ({"durability": ""}, "durability must be os or fsync; got ''"),
     ],
 )
 def test_bad_bucket_properties_are_refused(changes: dict[str, str], words: str) -> None:

@@ -15,7 +15,7 @@ from quorate.cli.options import bucket_bytes, node_options
 def bucket_command() -> None:
     """Show and set the properties of buckets.
 
-    A bucket needs not be created: one whose properties were never set has the cluster's defaults.
+    A bucket need not be created: one whose properties were never set has the defaults (n=3 r=2 w=2, siblings).
     """
 
 
@@ -43,7 +43,11 @@ def show_command(bucket: str, node: str, password: str | None, as_json: bool) ->
         _print(link.document("KV.BUCKET", bucket_bytes(bucket)), as_json)
 
 
-@bucket_command.command("set", epilog="\b\nExample:\n  quorate bucket set sessions conflicts=lww ttl=3600")
+@bucket_command.command(
+    "set",
+    short_help="Change properties of BUCKET.",
+    epilog="\b\nExample:\n  quorate bucket set sessions conflicts=lww ttl=3600",
+)
 @click.argument("bucket")
 @click.argument("properties", nargs=-1, required=True, metavar="NAME=VALUE...")
 @node_options
@@ -51,11 +55,12 @@ def set_command(bucket: str, properties: tuple[str, ...], node: str, password: s
     """Change properties of BUCKET.
 
     \b
-    n, r, w      replicas of a key; how many must answer a read and acknowledge a write
-    conflicts    siblings (keep concurrent values) or lww (keep the latest)
-    ttl          seconds until a value expires; 0: never
-    durability   os (survives a killed process) or fsync (on disk before the answer)
-    strict       true: no fallback stands in for a replica out of reach, so a write may fail; false: always writable
+    n=3                 replicas of each key
+    r=2  w=2            replicas that must answer a read, acknowledge a write
+    conflicts=siblings  concurrent values are all kept; lww: only the one written last is
+    ttl=0               seconds until a value expires; 0: never
+    durability=os       a write survives a killed process; fsync: a power cut too
+    strict=false        a fallback stands in for a replica out of reach; true: never, so a write may fail
     """
     for text in properties:
         if "=" not in text:

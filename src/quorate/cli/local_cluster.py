@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from quorate.cli.program import program_name
 from quorate.core.errors import CallerError, StartupError
 from quorate.core.limits import PARTITIONS_DEFAULT
 from quorate.core.ring.ring import Member
@@ -53,7 +54,7 @@ class LocalCluster(msgspec.Struct, frozen=True):
 
     def revive_command(self, member: Member) -> str:
         """What a person types to bring one node back."""
-        return f"quorate start --data {self.data_path(member)}"
+        return f"{program_name()} start --data {self.data_path(member)}"
 
 
 def plan_cluster(

@@ -45,8 +45,14 @@ patience_option = click.option(
 @concurrency_option
 @patience_option
 @click.option("--restart", is_flag=True, help="Begin anew, whatever an earlier import of this file has done.")
-@click.option("--journal", "journal_path", type=click.Path(path_type=Path), help="[default: FILE.quorate-import]")
-@click.option("--rejects", "rejects_path", type=click.Path(path_type=Path), help="[default: FILE.rejects.jsonl]")
+@click.option(
+    "--journal", "journal_path", type=click.Path(path_type=Path),
+    help="Where to keep how far it got.  [default: FILE.quorate-import]",
+)  # fmt: skip
+@click.option(
+    "--rejects", "rejects_path", type=click.Path(path_type=Path),
+    help="Where to report rows that cannot be stored.  [default: FILE.rejects.jsonl]",
+)  # fmt: skip
 @node_options
 def import_command(
     bucket: str,
@@ -218,7 +224,9 @@ def _summarise(
     rate = (progress.imported - before) / max(seconds, 0.001)
     click.echo(f"imported {progress.imported} rows from {progress.line} lines ({rate:.0f} rows/s, {retries} retries)")
     if rejects:
-        click.echo(f"rejected {progress.rejected} rows; see {rejects}:", err=True)
+        click.echo(
+            f"rejected {progress.rejected} {'row' if progress.rejected == 1 else 'rows'}; see {rejects}:", err=True
+        )
         with rejects_path.open("rb") as file:
             for _, line in zip(range(10), file, strict=False):
                 row = json.loads(line)

@@ -22,6 +22,7 @@ import click
 
 from quorate.cli.exit_codes import ERROR, OK
 from quorate.cli.local_cluster import NODES_MAX, LocalCluster, plan_cluster
+from quorate.cli.program import program_name
 from quorate.core.ring.ring import Member
 
 STOP_TIMEOUT_S = 10.0
@@ -37,7 +38,13 @@ _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright
 @click.option(
     "--port", type=click.IntRange(1, 65_000), help="Base port: node i serves clients on port+i.  [default: 7400]"
 )
-@click.option("--data", default="quorate-data", show_default=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--data",
+    default="quorate-data",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the cluster's data is kept; each node has a directory in it.",
+)
 @click.option("--engine", type=click.Choice(["rocksdb", "memory"]), help="Where data is kept.  [default: rocksdb]")
 @click.option("--partitions", type=int, help="Partitions of a new cluster, a power of two.  [default: 1024]")
 @click.option("--password", envvar="QUORATE_PASSWORD", help="What clients must know; kept with the cluster.")
@@ -159,23 +166,27 @@ class Supervisor:
             f"  {member.name}  clients {member.client_address}  peers {member.peer_address}" for member in members
         ]
         lines += ["", "Try in another terminal:", *(f"  {line}" for line in self._suggestions(members[0]))]
-        lines += ["", "Ctrl-C stops the cluster; `quorate up` with the same --data resumes it.", ""]
+        lines += ["", "Ctrl-C stops the cluster; the same command resumes it.", ""]
         click.echo("\n".join(lines))
 
     def _suggestions(self, member: Member) -> list[str]:
         node = "" if member.client_address == "127.0.0.1:7401" else f" --node {member.client_address}"
         password = " --password …" if self._plan.cluster.password else ""
         port = member.client_address.rpartition(":")[2]
+        program = program_name()
         return [
-            f"quorate put carts alice '{{\"milk\": 1}}'{node}{password}",
-            f"quorate get carts alice{node}{password}",
-            f"quorate status{node}{password}",
+            f"{program} put carts alice '{{\"milk\": 1}}'{node}{password}",
+            f"{program} get carts alice{node}{password}",
+            f"{program} status{node}{password}",
             f"redis-cli -c -p {port} set carts:bob hello",
         ]
 
     def _report_end(self, child: Child, code: int) -> None:
         name = child.member.name
         self._event("exited", name=name, exit_code=code)
+        if not child.ready:
+            self._say(f"{name} did not start ({describe_exit(code)}); it has said why.", "red")
+            return
         left = ", ".join(other.member.name for other in self._living()) or "no node"
         self._say(f"{name} ended ({describe_exit(code)}) and is not restarted; {left} still running.", "red")
         self._say(f"Bring it back with: {self._plan.revive_command(child.member)}", "red")

@@ -25,7 +25,9 @@ from quorate.core.limits import COMMAND_BYTES_MAX, LIST_PAGE_KEYS_MAX
 
 TEXT_TYPE = "text/plain; charset=utf-8"
 
-w_option = click.option("--w", type=click.IntRange(min=1), help="Replicas that must acknowledge.")
+w_option = click.option(
+    "--w", type=click.IntRange(min=1), help="Replicas that must acknowledge.  [default: the bucket's w]"
+)
 context_option = click.option("--context", help="What you have read and replace: the context that get or put printed.")
 
 
@@ -87,7 +89,7 @@ def put_command(
 )
 @click.argument("bucket")
 @click.argument("key")
-@click.option("--r", type=click.IntRange(min=1), help="Replicas that must answer.")
+@click.option("--r", type=click.IntRange(min=1), help="Replicas that must answer.  [default: the bucket's r]")
 @timeout_option
 @node_options
 def get_command(

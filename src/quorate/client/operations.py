@@ -148,7 +148,7 @@ class Operation(Generic[NodeT]):
     def _ending(self, failure: AttemptFailure) -> QuorateError:
         """The error that is true, whatever the last failure says of the last attempt alone."""
         verb = self._command.verb
-        trail = "; ".join(self._trail) or failure.message
+        trail = "; ".join(dict.fromkeys(self._trail)) or failure.message
         if self._maybe_done:
             return OutcomeUnknown(f"{verb} may or may not have been done; get the key to find out. {trail}")
         if failure.kind is FailureKind.REFUSED:

@@ -127,7 +127,8 @@ class Bucket:
     ) -> str:
         """Delete what `context` has seen; gives the context that covers the deletion.
 
-        Without a context it deletes what the node that coordinates it holds. `w` and `strict` as for `put`.
+        Without a context it deletes what the coordinator has seen of the key, so a write that has not reached it yet
+        stays. `w` and `strict` as for `put`.
         """
         command = commands.delete_command(self._name, key, next(self._operation_ids), context, w, strict)
         reply: bytes = self._calls.execute(command, self._name, timeout_ms)

@@ -7,7 +7,7 @@ bucket; requests between replicas carry the two bits that a replica needs (`dura
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -18,6 +18,8 @@ Conflicts = Literal["siblings", "lww"]
 Durability = Literal["os", "fsync"]
 
 TTL_S_MAX = 100 * 365 * 86_400
+_CHOICES: dict[str, tuple[str, ...]] = {"conflicts": get_args(Conflicts), "durability": get_args(Durability)}
+"""Properties that are one of a few words. The others are whole numbers."""
 
 
 class BucketProperties(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,10 +46,8 @@ class BucketProperties(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if name not in self.__struct_fields__:
                 known = ", ".join(self.__struct_fields__)
                 raise CallerError(f"unknown bucket property '{name}'; there are: {known}")
-        try:
-            result = msgspec.convert({**msgspec.structs.asdict(self), **changes}, BucketProperties, strict=False)
-        except msgspec.ValidationError as error:
-            raise CallerError(f"bad bucket property: {error}") from None
+        values: dict[str, Any] = {name: _parsed(name, text) for name, text in changes.items()}
+        result = msgspec.structs.replace(self, **values)
         result.validate()
         return result
 
@@ -62,6 +62,19 @@ class BucketProperties(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise CallerError(f"{name}={value} is above n={self.n}: no request could ever succeed")
         if not 0 <= self.ttl <= TTL_S_MAX:
             raise CallerError(f"ttl must be from 0 to {TTL_S_MAX} seconds; got {self.ttl}")
+
+
+def _parsed(name: str, text: str) -> Any:
+    """The value of property `name`; raises `CallerError` if it cannot have this one."""
+    allowed = _CHOICES.get(name)
+    if allowed is not None:
+        if text not in allowed:
+            raise CallerError(f"{name} must be {' or '.join(allowed)}; got '{text[:32]}'")
+        return text
+    try:
+        return msgspec.convert(text, int, strict=False)
+    except msgspec.ValidationError:
+        raise CallerError(f"{name} must be a whole number; got '{text[:32]}'") from None
 
 
 class VersionedProperties(msgspec.Struct, frozen=True, array_like=True):

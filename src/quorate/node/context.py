@@ -133,9 +133,7 @@ class NodeContext:
 
     def failure(self, kind: str, message: str, missing: list[int]) -> Failure:
         """A failure that names the replicas that did not answer."""
-        names = self.names(missing)
-        text = f"{message} (no answer from {', '.join(names)})" if names else message
-        return Failure(kind, text, names)  # type: ignore[arg-type]
+        return Failure(kind, message, self.names(sorted(missing)))  # type: ignore[arg-type]
 
     def nearest_first(self, members: tuple[int, ...], turn: int) -> list[int]:
         """Connected members in the order to ask them: rotated by `turn` to spread load, slow ones and suspects last."""

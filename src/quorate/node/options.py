@@ -13,7 +13,7 @@ class NodeOptions(msgspec.Struct, frozen=True):
     request_timeout_ms: int = limits.REQUEST_TIMEOUT_DEFAULT_MS
     in_flight_requests_max: int = limits.IN_FLIGHT_REQUESTS_MAX
     in_flight_bytes_max: int = limits.IN_FLIGHT_BYTES_MAX
-    record_cache_bytes: int = 48 * limits.MIB
+    record_cache_bytes: int = 64 * limits.MIB
     disk_free_fraction_min: float = 0.02
     """Below this share of free disk the node stops accepting writes, and says so."""
     retry_ms: float = 100.0

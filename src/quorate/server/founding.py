@@ -119,6 +119,12 @@ def _found(
     configuration: NodeConfiguration, directory: DataDirectory, given: ClusterFile | None
 ) -> tuple[Identity, ClusterFile]:
     """What a new directory becomes."""
+    nodes = sorted(entry.name for entry in directory.path.iterdir() if (entry / "identity.json").exists())
+    if nodes:
+        raise StartupError(
+            f"{directory.path} holds the nodes {', '.join(nodes)} of a whole cluster; `quorate up` starts them all, "
+            f"`quorate start --data {directory.path / nodes[0]}` starts one"
+        )
     if given is None:
         cluster = read_cluster_file(directory.cluster_path) or _found_alone(configuration)
         name = configuration.name or cluster.ring.members[0].name

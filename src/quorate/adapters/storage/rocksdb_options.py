@@ -12,6 +12,9 @@ The log (WAL) is handed to the operating system within each write (`manual_wal_f
 loses nothing. Blocks are compressed with LZ4, which costs less than the reads that it saves; the bloom filters answer
 for absent keys, which every first put of a key asks for.
 
+Index and filters are cut into blocks of the usual size. Whole, the filter of a file with a million keys has 1.25 MB,
+more than one shard of the cache keeps, and would be read again for every get.
+
 Rejected: `max_open_files = -1` (all files open, and their indexes outside the cache); direct IO (the page cache is the
 only cache that shrinks under pressure); pipelined writes (one thread writes).
 """
@@ -21,6 +24,7 @@ from __future__ import annotations
 from typing import Final
 
 from rocksdict import (
+    BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
     ChecksumType,
@@ -90,6 +94,9 @@ def _table_options(cache: Cache) -> BlockBasedOptions:
     table.set_block_size(4 * KIB)
     table.set_bloom_filter(10, block_based=False)
     table.set_cache_index_and_filter_blocks(True)
+    table.set_index_type(BlockBasedIndexType.two_level_index_search())
+    table.set_partition_filters(True)
+    table.set_pin_top_level_index_and_filter(True)
     table.set_pin_l0_filter_and_index_blocks_in_cache(True)
     table.set_data_block_index_type(DataBlockIndexType.binary_and_hash())
     table.set_format_version(5)

@@ -1,0 +1,51 @@
+"""A read costs about the block that it looks for, however many keys the store holds and however small its cache is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from quorate.adapters.storage.rocksdb import RocksDbEngine
+from quorate.core.limits import KIB
+from quorate.core.ports import Space
+
+KEYS = 100_000
+READS = 200
+
+
+def key(number: int) -> bytes:
+    return b"\0\1%08d" % number
+
+
+def open_engine(path: Path) -> RocksDbEngine:
+    """With a cache that is smaller than a bloom filter for all keys."""
+    return RocksDbEngine(path, lambda call: call(), block_cache_bytes=64 * KIB)
+
+
+def bytes_read() -> int:
+    """By this process, from files in the page cache too."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the kernel does not count what a process reads")
+@pytest.mark.parametrize("wanted", [key, lambda number: key(number) + b"absent"], ids=["present", "absent"])
+def test_a_read_does_not_load_the_whole_filter_of_a_file(tmp_path: Path, wanted: Callable[[int], bytes]) -> None:
+    """One million small keys in one file have a filter of 1.25 MB, more than a shard of the cache holds: it was read
+    again for each get, until the nodes could not answer in time."""
+    engine = open_engine(tmp_path)
+    for first in range(0, KEYS, 1000):
+        engine.write([(Space.DATA, key(number), b"v" * 32) for number in range(first, first + 1000)])
+    engine._families[Space.DATA].compact_range(None, None)
+    engine.close()
+    engine = open_engine(tmp_path)
+    numbers = random.Random(1).sample(range(KEYS), READS)
+    for number in numbers[:10]:
+        engine.get(Space.DATA, wanted(number))
+    before = bytes_read()
+    for number in numbers:
+        engine.get(Space.DATA, wanted(number))
+    assert (bytes_read() - before) / READS < 20 * KIB
+    engine.close()
