@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quorate.core.ports import Space
 from quorate.core.store import Admin, Failure, GetRequest, GetResult, PutRequest, PutResult
 from quorate.sim.run import SimOptions, Simulation
 
@@ -315,3 +316,16 @@ def dots_reused_when_killed_in_the_midst_of_a_put() -> list[str]:
 def test_a_coordinator_killed_in_the_midst_of_a_put_reuses_no_dot() -> None:
     """Hard case 1: what has left for others must be on the own disk (test_mutants turns this red)."""
     assert dots_reused_when_killed_in_the_midst_of_a_put() == []
+
+
+def test_bucket_properties_survive_a_loss_of_power_in_either_mode() -> None:
+    """With durability `os` they were confirmed and not synced: a machine came back and took a strict bucket for sloppy
+    again. (The META space of a disk, as a loss of all that is not synced would leave it.)"""
+    for durability in ("os", "fsync"):
+        story = Story(nodes=5, durability=durability)
+        story.set_bucket(strict="true")
+        kept = 0
+        for machine in story.cluster.machines.values():
+            stored = machine.disk.synced_value(b"buckets", Space.META)
+            kept += stored is not None and stored == machine.disk.values[Space.META][b"buckets"]
+        assert kept == 5

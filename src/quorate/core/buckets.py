@@ -19,7 +19,8 @@ Durability = Literal["os", "fsync"]
 
 TTL_S_MAX = 100 * 365 * 86_400
 _CHOICES: dict[str, tuple[str, ...]] = {"conflicts": get_args(Conflicts), "durability": get_args(Durability)}
-"""Properties that are one of a few words. The others are whole numbers."""
+"""Properties that are one of a few words. The others are whole numbers, or yes or no."""
+_YES_OR_NO = {"true": True, "false": False}
 
 
 class BucketProperties(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,6 +72,10 @@ def _parsed(name: str, text: str) -> Any:
         if text not in allowed:
             raise CallerError(f"{name} must be {' or '.join(allowed)}; got '{text[:32]}'")
         return text
+    if name == "strict":
+        if text.lower() not in _YES_OR_NO:
+            raise CallerError(f"{name} must be true or false; got '{text[:32]}'")
+        return _YES_OR_NO[text.lower()]
     try:
         return msgspec.convert(text, int, strict=False)
     except msgspec.ValidationError:

@@ -52,9 +52,6 @@ class BucketChanges:
         current = node.view.table.get(bucket)
         version = current.version + 1 if current is not None else 1
         entry = VersionedProperties(version, node.self_number, properties)
-        if not self._merge({bucket: entry}):
-            reply(Failure("unavailable", f"this node's disk failed: {node.fenced_because}"))
-            return
         majority = len(node.view.ring.members) // 2 + 1
 
         def done(answers: Answers) -> None:
@@ -66,9 +63,15 @@ class BucketChanges:
             message = f"{confirmed} of {majority} members confirmed the change, so it may or may not last"
             reply(node.failure("unknown", message, missing))
 
-        gather = GatherOperation(node, node.options.request_timeout_ms, done)
-        question: Message = Buckets(gather.id, {bucket: entry})
-        gather.send(dict.fromkeys(node.view.other_numbers, question))
+        def merged(stored: bool) -> None:
+            if not stored:
+                reply(Failure("unavailable", f"this node's disk failed: {node.fenced_because}"))
+                return
+            gather = GatherOperation(node, node.options.request_timeout_ms, done)
+            question: Message = Buckets(gather.id, {bucket: entry})
+            gather.send(dict.fromkeys(node.view.other_numbers, question))
+
+        self._merge({bucket: entry}, True, merged, confirm=True)
 
     def on_buckets(self, member: int, message: Buckets) -> None:
         view = self._node.view
@@ -76,9 +79,12 @@ class BucketChanges:
             self._heard[member] = True
         # A change is done when a majority has it. So a majority that knows of none proves that there is none.
         told = bool(message.table) or 1 + len(self._heard) > len(view.ring.members) // 2
-        stored = self._merge(message.table, told)
-        if message.id:
-            self._node.transport.send(member, BucketsReply(message.id, Status.OK if stored else Status.FENCED))
+
+        def merged(stored: bool) -> None:
+            if message.id:
+                self._node.transport.send(member, BucketsReply(message.id, Status.OK if stored else Status.FENCED))
+
+        self._merge(message.table, told, merged, confirm=bool(message.id))
 
     def send_table(self, member: int) -> None:
         """Tell `member` what this node knows, be it nothing: a new store waits for that."""
@@ -96,13 +102,24 @@ class BucketChanges:
 
         node.scheduler.call_later(GOSSIP_INTERVAL_MS, gossip)
 
-    def _merge(self, table: BucketTable, told: bool = True) -> bool:
-        """Merge and persist; False if the disk failed."""
-        if self._node.fenced_because:
-            return False
+    def _merge(self, table: BucketTable, told: bool, merged: Callable[[bool], None], *, confirm: bool) -> None:
+        """Merge and persist; then, surely if it is to `confirm`, `merged(stored)`, with False if the disk failed.
+
+        Always synced: a machine that loses power must not come back with properties that were changed before.
+        """
+        node = self._node
+
+        def synced(error: StorageError | None) -> None:
+            if error is not None:
+                self._fence(error)
+            merged(error is None)
+
+        if node.fenced_because:
+            merged(False)
+            return
         try:
-            self._node.view.merge_buckets(table, told)
+            # Unchanged, it may still be on its way to the disk for somebody else.
+            if node.view.merge_buckets(table, told) or confirm:
+                node.engine.sync(synced)
         except StorageError as error:
-            self._fence(error)
-            return False
-        return True
+            synced(error)
