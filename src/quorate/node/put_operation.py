@@ -123,9 +123,10 @@ class PutOperation(PutTally):
         A slow home and its stand-in may both acknowledge; but the stand-in's hint may have gone home by then, and what
         was two copies is one.
         """
-        if home in self.covered:
-            return self.on_failed(member)
-        self.covered.append(home)
+        if self.hinted:
+            if home in self.covered:
+                return self.on_failed(member)
+            self.covered.append(home)
         return self.on_acknowledged(member)
 
     def on_reply(self, member: int, message: WriteReply) -> None:
