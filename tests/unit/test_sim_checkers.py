@@ -98,8 +98,7 @@ class TestNoLoss:
     def test_what_the_coordinator_saw_counts_as_context_of_an_overwriting_put(self) -> None:
         writes = [write(b"one", acked={A: 1}), write(b"two", number=1, acked={A: 2}, overwrite_seen=True)]
         assert check_no_loss(writes, SECOND, observer_of(FIRST, SECOND), False) == []
-        blind = observer_of(SECOND)
-        blind.of_member(2)(Space.DATA, KEY, None, pack(digest_of(KEY, encode_record(FIRST)), 0, encode_record(FIRST)))
+        blind = observer_of(record({A: 2}, sibling(A, 1, b"one"), *SECOND.siblings))
         assert checks(check_no_loss(writes, SECOND, blind, False)) == ["D"]
 
     def test_last_write_wins_loses_to_a_later_time_and_to_nothing_else(self) -> None:
@@ -319,3 +318,12 @@ def test_the_observer_sees_dots_in_hints_and_hints_that_go() -> None:
     assert checks(observer.violations) == ["dot"]
     observe(Space.HINTS, key, stored, None)
     assert removed == [(4, 2, KEY, {A: 1})]
+
+
+def test_a_write_has_seen_what_came_in_the_same_turn_and_does_not_stand_beside_it() -> None:
+    """Another's write and one that overwrites it reach the disk as one batch: nothing is lost."""
+    final = record({A: 1, B: 1}, sibling(A, 1, b"new"))
+    observer = observer_of(final)
+    assert observer.seen_clock(KEY, (A, 1)) == {A: 0, B: 1}
+    beside = record({A: 1, B: 2}, sibling(A, 1, b"new"), sibling(B, 2, b"late"))
+    assert observer_of(beside).seen_clock(KEY, (A, 1)) == {A: 0, B: 1}, "what stands beside it may be younger"

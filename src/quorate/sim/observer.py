@@ -98,13 +98,14 @@ class Observer:
         for sibling in record.siblings:
             known = dots.get(sibling.dot)
             if known is None:
-                self._new_dot(member, key, sibling, before)
+                self._new_dot(member, key, sibling, record, before)
             elif known != sibling:
                 self.violations.append(
                     Violation("dot", f"{key!r}: the dot {sibling.dot} stands for {known} and for {sibling}")
                 )
 
-    def _new_dot(self, member: int, key: bytes, sibling: Sibling, before: Callable[[], Clock]) -> None:
+    def _new_dot(self, member: int, key: bytes, sibling: Sibling, record: Record, before: Callable[[], Clock]) -> None:
+        """`sibling`, of `record`, is on a disk for the first time."""
         dot = sibling.dot
         self.dots[key][dot] = sibling
         if sibling.operation:
@@ -112,7 +113,20 @@ class Observer:
         elif sibling.kind != TOMBSTONE:
             self._dots_of_value.setdefault((key, sibling.value), []).append(dot)
         if member_of(sibling.actor) == member:
-            self._seen_clocks[key, dot] = before()
+            self._seen_clocks[key, dot] = join(before(), surely_seen(record, dot))
+
+
+def surely_seen(record: Record, dot: Dot) -> Clock:
+    """What the coordinator of `dot` knew, by the first record with it: all that the record knows and does not show.
+
+    The disk before tells too little: what arrived in the same turn as the put was seen and is in the same batch. What
+    stands beside `dot` may have arrived after it.
+    """
+    seen = dict(record.clock)
+    seen[dot[0]] = dot[1] - 1
+    for sibling in record.siblings:
+        seen[sibling.actor] = min(seen[sibling.actor], sibling.counter - 1)
+    return seen
 
 
 def stored_record(key: bytes, stored: bytes) -> Record:
