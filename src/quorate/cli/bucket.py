@@ -73,8 +73,13 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(document, indent=1))
     else:
-        click.echo("\n".join(f"{name}={value}" for name, value in document.items() if name != "bucket"))
+        click.echo("\n".join(f"{name}={_shown(value)}" for name, value in document.items() if name != "bucket"))
+
+
+def _shown(value: Any) -> str:
+    """A property's value as `bucket set` takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _line(properties: dict[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in properties.items())
+    return " ".join(f"{name}={_shown(value)}" for name, value in properties.items())
