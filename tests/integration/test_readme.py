@@ -29,6 +29,8 @@ PYTHON = [(text, BLOCKS[index + 1][1]) for index, (kind, text) in enumerate(BLOC
 """(program, what it prints): the block after it."""
 FIRST_COMMAND = "make run"
 MASKS = (
+    (r"(?<= )(\d+\.\d+ ms|–)(?= )", "LATENCY"),
+    (r"\d+/s(?= )", "RATE"),
     (r"\bAZ[\w-]{30,}", "CONTEXT"),
     (r"\b[0-9a-f]{32}\b", "ID"),
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),
