@@ -9,7 +9,8 @@ from __future__ import annotations
 import pytest
 
 from quorate.core.errors import StorageError
-from quorate.core.store import Failure, PutResult
+from quorate.core.messages import ForwardPut, ForwardReply
+from quorate.core.store import Failure, PutRequest, PutResult
 from tests.unit.small_cluster import SmallCluster
 
 
@@ -111,4 +112,22 @@ def test_a_strict_put_that_was_refused_leaves_no_hint() -> None:
     assert isinstance(result, Failure)
     assert result.kind == "unavailable"
     assert cluster.hints() == {}
+    assert _heal_and_read(cluster, b"k") == []
+
+
+def test_a_forward_that_arrives_twice_is_judged_once() -> None:
+    """The first copy is refused, for too few replicas are in reach, and the asking node passes that on. Then they are
+    in reach, and the second copy comes: doing it now would make a lie of the refusal."""
+    cluster = SmallCluster(size=5)
+    replicas, (outsider, _) = cluster.preference_list(b"k")
+    for other in replicas[1:]:
+        cluster.cut(replicas[0], other)
+    forward = ForwardPut(9, 1_000, 1, PutRequest(b"b", b"k", b"v", w=3, strict=True, operation=7))
+    cluster.sent.clear()
+    cluster.nodes[replicas[0]].on_message(outsider, forward, 0.0)
+    cluster.world.run(10)
+    answers = [message for _, _, message in cluster.sent if isinstance(message, ForwardReply)]
+    assert [answer.result.kind for answer in answers if isinstance(answer.result, Failure)] == ["unavailable"]
+    cluster.heal()
+    cluster.nodes[replicas[0]].on_message(outsider, forward, 0.0)
     assert _heal_and_read(cluster, b"k") == []

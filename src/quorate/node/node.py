@@ -43,6 +43,8 @@ from quorate.node.requests import RequestTable
 log = logging.getLogger(__name__)
 
 DISK_CHECK_INTERVAL_MS = 1_000
+FORWARDS_SEEN_MAX = 65_536
+"""Forwarded puts that are remembered, the oldest forgotten first: more than arrive within a deadline."""
 
 
 class Node:
@@ -90,6 +92,7 @@ class Node:
         self._handoff = Handoff(shared)
         self._health = Health(shared, self._handoff.wake)
         self._disk_full = False
+        self._forwards_seen: dict[tuple[int, int], bool] = {}
         self.get: Callable[[GetRequest, GetReply], None] = self._coordinator.get
         self.put: Callable[[PutRequest, PutReply], None] = self._coordinator.put
         self._handlers = self._make_handlers()
@@ -242,6 +245,11 @@ class Node:
             self._shared.count("expired_requests_dropped")
             return
         send, number, request = self._shared.transport.send, message.id, message.request
+        if isinstance(request, PutRequest) and not self._first_of(member, number):
+            # A copy of a forward that was judged already. To do now what was refused then would make the refusal, which
+            # the client may have by now, a lie (hard case 31).
+            self._shared.count("forwards_repeated")
+            return
         try:
             check_bucket_name(request.bucket)
             check_key(request.key)
@@ -255,6 +263,16 @@ class Node:
             self._coordinator.get(request, reply, remaining_ms)
         else:
             self._coordinator.put(request, reply, remaining_ms)
+
+    def _first_of(self, member: int, number: int) -> bool:
+        """Is this the first forwarded put with this number from `member`, as far as the bounded memory goes?"""
+        seen = self._forwards_seen
+        if (member, number) in seen:
+            return False
+        seen[(member, number)] = True
+        if len(seen) > FORWARDS_SEEN_MAX:
+            del seen[next(iter(seen))]
+        return True
 
     def _check_disk(self) -> None:
         """Stop taking writes before the disk is full, and go on when there is room again."""
