@@ -59,3 +59,12 @@ def test_the_seeds_see_every_kind_of_fault_and_of_outcome() -> None:
     assert set(KINDS) <= set(faults)
     assert set(operations) == {"get ok", "get unanswered", "put ok", "put not done", "put repeated", "put unknown"}
     assert durabilities == {"os", "fsync"}
+
+
+@pytest.mark.parametrize(("seed", "seconds"), [(227, 60), (101232, 25)])
+def test_seeds_that_once_failed(seed: int, seconds: float) -> None:
+    """227: a forward that arrived twice made a refusal untrue. 101232: a coordinator that is a fallback and the home
+    that its own copy is for were counted as two."""
+    options = SimOptions(seconds=seconds)
+    outcome = run(seed, options)
+    assert outcome.violations == [], replay_command(seed, options)

@@ -123,7 +123,7 @@ class PutOperation(PutTally):
         A slow home and its stand-in may both acknowledge; but the stand-in's hint may have gone home by then, and what
         was two copies is one.
         """
-        if self.hinted:
+        if self.hinted or self.own_home != self.node.self_number:
             if home in self.covered:
                 return self.on_failed(member)
             self.covered.append(home)
