@@ -14,7 +14,7 @@ from quorate.core import messages
 from quorate.core.causality.dotted_version_vectors import live_siblings
 from quorate.core.envelope import digest_of
 from quorate.core.errors import DamagedRecord, Overloaded, PeerError, StorageError
-from quorate.core.keyspace import split_storage_key, storage_key
+from quorate.core.keyspace import prefix_end, split_storage_key, storage_key
 from quorate.core.limits import IN_FLIGHT_REQUESTS_MAX
 from quorate.core.messages import (
     HintedRead,
@@ -175,7 +175,7 @@ class Replica:
         self, message: Scan, position: messages.ScanPosition, limit: int, now_ms: int
     ) -> tuple[list[ScannedKey], bool]:
         begin = storage_key(position.partition, message.bucket, message.prefix)
-        end = _after_prefix(begin)
+        end = prefix_end(begin)
         if position.after:
             begin = max(begin, storage_key(position.partition, message.bucket, position.after) + b"\x00")
         keys: list[ScannedKey] = []
@@ -203,10 +203,3 @@ class Replica:
             self._send(member, messages.ScanReply(message.id, Status.FENCED, []))
             return
         self._send(member, messages.ScanReply(message.id, Status.OK, partitions))
-
-
-def _after_prefix(prefix: bytes) -> bytes:
-    """The smallest byte string above everything that starts with `prefix` (which starts with a partition < 65535)."""
-    stripped = prefix.rstrip(b"\xff")
-    assert stripped, "a storage key starts with its partition, which is below 0x4000"
-    return stripped[:-1] + bytes([stripped[-1] + 1])
