@@ -61,9 +61,9 @@ def replicas_acknowledge_and_store_nothing(patch: pytest.MonkeyPatch) -> None:
 def send_before_the_commit(patch: pytest.MonkeyPatch) -> None:
     genuine = RecordStore.write
 
-    def write(self: Any, key: Any, body: Any, marker: Any, synced: Any, callback: Any, argument: Any) -> None:
+    def write(self: Any, key: Any, body: Any, marker: Any, synced: Any, callback: Any, argument: Any, old: Any) -> None:
         callback(argument, True)
-        genuine(self, key, body, marker, synced, lambda argument, durable: None, argument)
+        genuine(self, key, body, marker, synced, lambda argument, durable: None, argument, old)
 
     patch.setattr(RecordStore, "write", write)
 

@@ -22,6 +22,7 @@ from quorate.node.hints import HintStore
 from quorate.node.options import NodeOptions
 from quorate.node.records import RecordStore
 from quorate.node.requests import RequestTable
+from quorate.node.trees import Trees
 
 HEDGE_FRACTION = 0.05
 RETRY_FRACTION = 0.05
@@ -58,6 +59,7 @@ class NodeContext:
         "scheduler",
         "self_number",
         "transport",
+        "trees",
         "view",
     )
 
@@ -76,6 +78,7 @@ class NodeContext:
     scheduler: Scheduler
     self_number: int
     transport: Transport
+    trees: Trees
     view: ClusterView
 
     def __init__(self) -> None:

@@ -180,10 +180,10 @@ class Coordinator:
             self._keep_as_fallback(operation, home, marker, bucket.synced)
         elif bucket.synced:
             # The others may have it before it is synced here: a lost machine raises the epoch floor anyway.
-            node.records.write(key, body, marker, False, _written, operation)
+            node.records.write(key, body, marker, False, _written, operation, found.digest)
             node.commits.wait(True, _committed, operation)
         else:
-            node.records.write(key, body, marker, False, _written_and_committed, operation)
+            node.records.write(key, body, marker, False, _written_and_committed, operation, found.digest)
 
     def _keep_as_fallback(self, operation: PutOperation, home: int, marker: int, synced: bool) -> None:
         """Commit a put that this node coordinates without being a replica: its own copy is a hint for `home`."""

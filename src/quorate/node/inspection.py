@@ -45,6 +45,7 @@ class Inspection:
             "connected_to": node.names(connected),
             "peers": self._peers(),
             "hints": self.hints(),
+            "trees": node.trees.report(),
             "requests_in_flight_max": node.concurrency.limit,
             "background_rate_per_s": round(node.background.rate_per_s),
             "counters": dict(sorted(node.counters.items())),

@@ -39,6 +39,7 @@ from quorate.node.record_cache import RecordCache
 from quorate.node.records import RecordStore
 from quorate.node.replica import Replica
 from quorate.node.requests import RequestTable
+from quorate.node.trees import Trees
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +105,10 @@ class Node:
             log.warning("the last stop may have lost unsynced writes: every key gets a new actor when next written")
         elif not report.clean:
             log.info("the last stop was unclean; the log was replayed and nothing is missing")
+        try:
+            self._shared.trees.start()
+        except StorageError as error:
+            self.fence(error)
         self._buckets.start_gossip()
         self._handoff.start()
         self._health.start()
@@ -111,8 +116,9 @@ class Node:
         self._shared.epochs.start(ready)
 
     def stop(self) -> None:
-        """Write what is queued. The assembly closes the transport before and the engine after."""
+        """Write what is queued, and the hash trees. The assembly closes the transport before and the engine after."""
         self._shared.commits.flush()
+        self._shared.trees.save()
 
     def fence(self, error: StorageError) -> None:
         """The disk failed: stop acknowledging and say so (hard case 27). Only a restart lifts this."""
@@ -188,10 +194,22 @@ class Node:
             member=shared.self_number, engine=engine, clock=clock, rng=shared.rng, on_failure=self.fence
         )
         self._cache = RecordCache(shared.options.record_cache_bytes)
+        shared.trees = Trees(
+            engine=engine,
+            commits=shared.commits,
+            view=shared.view,
+            background=shared.background,
+            clock=clock,
+            scheduler=shared.scheduler,
+            fenced=lambda: shared.fenced_because,
+            forget=self._cache.forget,
+            count=shared.count,
+        )
         shared.records = RecordStore(
             member=shared.self_number,
             commits=shared.commits,
             cache=self._cache,
+            trees=shared.trees,
             epochs=shared.epochs,
             hybrid_clock=shared.hybrid_clock,
             clock=clock,
