@@ -18,6 +18,7 @@ from quorate.core.store import Failure
 from quorate.node.cluster_view import ClusterView
 from quorate.node.commit_queue import CommitQueue
 from quorate.node.epochs import Epochs
+from quorate.node.filling import Filling
 from quorate.node.hints import HintStore
 from quorate.node.options import NodeOptions
 from quorate.node.records import RecordStore
@@ -43,6 +44,7 @@ class NodeContext:
         "engine",
         "epochs",
         "fenced_because",
+        "filling",
         "hedges",
         "hints",
         "hybrid_clock",
@@ -69,6 +71,7 @@ class NodeContext:
     commits: CommitQueue
     engine: Engine
     epochs: Epochs
+    filling: Filling
     hints: HintStore
     hybrid_clock: HybridLogicalClock
     options: NodeOptions

@@ -98,11 +98,13 @@ class GetOperation(GetTally):
         me = node.self_number
         node.in_flight += 1
         try:
-            digest, body = self._read_here()
+            read_here = self._read_here()
         except (DamagedRecord, StorageError):
+            read_here = None
+        if read_here is None:
             verdict = self.on_failed(me)
         else:
-            verdict = self.on_answer(me, digest, body)
+            verdict = self.on_answer(me, *read_here)
             if verdict == WAIT and len(self.answers) + len(self.awaited) + len(self.unasked) < self.needed:
                 self.decided = True
                 verdict = FAIL
@@ -119,10 +121,15 @@ class GetOperation(GetTally):
         for member in awaited:
             self._ask(member, False)
 
-    def _read_here(self) -> tuple[int, bytes]:
-        """(digest, body) of this node's own record, or of what it keeps for the homes if it is a fallback."""
+    def _read_here(self) -> tuple[int, bytes] | None:
+        """(digest, body) of this node's own record, or of what it keeps for the homes if it is a fallback.
+
+        None: what it holds is no answer. Raises `StorageError`.
+        """
         node = self.node
         if self.placement.local:
+            if node.filling.partitions and node.filling.unready(self.key):
+                return None
             stored = node.records.read(self.key)
             return (ABSENT_DIGEST, b"") if stored is None else (stored[0], stored[2])
         record, _ = node.hints.held(list(self.placement.replicas), self.key)

@@ -106,6 +106,12 @@ class HintStore:
         self._commits.put_hint(stored_key, None, False, _ignore, None)
         return True
 
+    def forget_all(self) -> None:
+        """All hints were removed from the disk."""
+        self.by_home.clear()
+        self.size_bytes = 0
+        self._swept = b""
+
     def page(self, home: int, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Up to `limit` hints of `home` in order, as (stored key, stored bytes), from above the stored key `after`."""
         self._commits.flush()

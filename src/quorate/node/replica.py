@@ -32,6 +32,7 @@ from quorate.core.ports import Clock, Engine, Space, Transport
 from quorate.core.record import decode_record, encode_record
 from quorate.node.cluster_view import ClusterView
 from quorate.node.commit_queue import CommitQueue
+from quorate.node.filling import Filling
 from quorate.node.hints import HintStore
 from quorate.node.records import RecordStore
 
@@ -49,6 +50,7 @@ class Replica:
         records: RecordStore,
         commits: CommitQueue,
         hints: HintStore,
+        filling: Filling,
         engine: Engine,
         transport: Transport,
         clock: Clock,
@@ -59,6 +61,7 @@ class Replica:
         self._records = records
         self._commits = commits
         self._hints = hints
+        self._filling = filling
         self._engine = engine
         self._send = transport.send
         self._clock = clock
@@ -144,6 +147,9 @@ class Replica:
             self._send(member, ReadReply(message.id, Status.STALE_RING))
             return
         try:
+            if self._filling.partitions and self._filling.unready(message.key):
+                self._send(member, ReadReply(message.id, Status.NOT_READY))
+                return
             stored = self._records.read(message.key)
         except DamagedRecord:
             # "Absent" would be an answer, and a false one: this replica did acknowledge something once.
@@ -197,6 +203,9 @@ class Replica:
             return
         if not 0 < message.limit <= messages.SCAN_KEYS_MAX:
             raise PeerError(f"a scan asked for {message.limit} keys")
+        if self._filling.partitions and any(p.partition in self._filling.partitions for p in message.positions):
+            self._send(member, messages.ScanReply(message.id, Status.NOT_READY, []))
+            return
         try:
             partitions = self.scan(message)
         except StorageError:
