@@ -101,6 +101,7 @@ HINTS_IN_FLIGHT_MAX = 64
 """Hints on the way to one home at a time."""
 
 # Anti-entropy.
+ANTI_ENTROPY_INTERVAL_MS = 10_000
 EXCHANGE_KEYS_MAX = 512
 """Keys that one question to a replica lists."""
 EXCHANGE_RECORDS_MAX = 256

@@ -34,6 +34,7 @@ class CommitQueue:
         "_engine",
         "_engine_get",
         "_hints",
+        "_meta",
         "_on_failure",
         "_queued",
         "_scheduled",
@@ -52,6 +53,7 @@ class CommitQueue:
         self._on_failure = on_failure
         self._queued: dict[bytes, bytes | None] = {}
         self._hints: dict[bytes, bytes | None] = {}
+        self._meta: dict[bytes, bytes] = {}
         self._waiters: list[Waiter] = []
         self._synced_waiters: list[Waiter] = []
         self._sync_waiters: list[Waiter] = []
@@ -86,6 +88,11 @@ class CommitQueue:
         self._hints[key] = stored
         self.wait(synced, callback, argument)
 
+    def put_meta(self, key: bytes, document: bytes) -> None:
+        """Queue a document of the META space, in the same batch as the other changes of this turn; somebody waits for
+        one of those."""
+        self._meta[key] = document
+
     def wait(self, synced: bool, callback: Callable[[Any, bool], None], argument: Any) -> None:
         """Be told when everything queued so far is durable: for a write that turned out to be there already."""
         (self._synced_waiters if synced else self._waiters).append((callback, argument))
@@ -108,6 +115,9 @@ class CommitQueue:
             if self._hints:
                 batch += [(Space.HINTS, key, stored) for key, stored in self._hints.items()]
                 self._hints = {}
+            if self._meta:
+                batch += [(Space.META, key, document) for key, document in self._meta.items()]
+                self._meta = {}
             try:
                 if self.failed:
                     raise StorageError("the node is fenced after a failure of its disk")

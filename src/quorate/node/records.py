@@ -246,6 +246,21 @@ class RecordStore:
         self._commits.put(key, None, False, callback, argument)
         return True
 
+    def replace_collected(self, key: bytes, digest: int, body: bytes, callback: CommitCallback, argument: Any) -> bool:
+        """Put `body`, which `core.collection` made of it, in the place of the stored record if that is whole and
+        exactly the one with `digest`. As `remove` otherwise.
+
+        Its marker stays: the clock is the same, so this store still remembers every event of its own.
+        """
+        try:
+            stored = self.read(key)
+        except DamagedRecord:
+            return False
+        if stored is None or stored[0] != digest:
+            return False
+        self.write(key, body, stored[1], False, callback, argument, digest)
+        return True
+
     def observe(self, record: Record) -> None:
         """Let the hybrid clock follow the times of a peer's record, if they are not too far ahead."""
         for sibling in record.siblings:
