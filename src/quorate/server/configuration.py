@@ -136,7 +136,7 @@ def check_partitions(partitions: int) -> None:
 def check_grace(grace_s: int) -> None:
     if not GRACE_MIN_S <= grace_s <= GRACE_MAX_S:
         raise StartupError(
-            f"grace must be from {GRACE_MIN_S} s to {GRACE_MAX_S} s; got {grace_s}. A node that is away for longer has to "
+            f"grace must be from {GRACE_MIN_S} s to {GRACE_MAX_S} s; got {grace_s}. A node away for longer has to "
             "be filled anew, so a day is a good choice"
         )
 
