@@ -80,6 +80,10 @@ class ClusterView:
         view = self._views.get(bucket)
         return self._default_view if view is None else view
 
+    def placements_of(self, n: int) -> list[Placement]:
+        """The placement of every partition for the buckets with this n; empty if there is no such bucket here."""
+        return self._placements.get(n, [])
+
     def merge_buckets(self, theirs: BucketTable, told: bool = True) -> bool:
         """Take over what is newer in a peer's table, and persist it; True if anything was. Raises `StorageError`.
 

@@ -36,7 +36,7 @@ class Comparison:
         return True
 
     def wanted(self, covered: bytes) -> list[bytes]:
-        """After all own records up to `covered` (empty: all) were seen: the keys that the asker has to send, in order."""
+        """The keys that the asker has to send, in order, after all own records up to `covered` (empty: all) were seen."""
         return [key for key in self._theirs if not covered or key <= covered]
 
 
