@@ -27,10 +27,11 @@ the record itself, may be when it is removed, and why it does not bring back wha
    longer than `grace` if anything in it is older than what was collected, and such a one empties itself before it
    serves (`alive`, kept beside the data).
 5. A damaged copy counts as none, is never returned, and cannot turn into an older one.
-6. A hint at a fallback, or the hinted write that brings it home. A hint lives for grace / 2 after the write it was made
-   for, by its holder's clock, also when a later put of the fallback takes it in. Whatever that clock says (a machine
-   that wakes up after a day), a replica refuses a hinted record whose latest event is from before 3/4 of `grace` ago
-   by its *own* clock, the one by which it collected.
+6. A hint at a fallback, the hinted write that brings it home, or a read that the fallback answers. A hint lives for
+   grace / 2 after the oldest write in it, by its holder's clock, also when a put that the fallback coordinates takes
+   it in and spreads it (`HintedWrite.since_ms`). And whatever that clock says (a machine that wakes up after a day), a
+   replica or coordinator takes in nothing kept by a fallback that is `beyond_horizon` by its *own* clock, which for a
+   replica is the one by which it collected.
 7. A write, a read repair or a forwarded request under way. Their deadlines end within `REQUEST_TIMEOUT_MAX_MS`, and
    what arrives later is dropped by its age; a read repair may be decided at the end of its read's time, so two of
    them. A sender that falls silent for longer loses its connection, and everything on it. `COLLECT_QUIET_MS` is longer
@@ -59,10 +60,12 @@ repair decided before the proof and delayed on its way arrives at an empty place
 
 from __future__ import annotations
 
+from typing import Final
+
 from quorate.core.causality.hybrid_logical_clock import LOGICAL_BITS
 from quorate.core.record import TOMBSTONE, Record, Sibling
 
-NEVER = 1 << 63
+NEVER: Final = 1 << 63
 """Later than every time."""
 
 
@@ -90,6 +93,16 @@ def collectable(record: Record, horizon_ms: int) -> bool:
         if dead_since_ms(sibling) < horizon_ms:
             return True
     return not record.siblings
+
+
+def beyond_horizon(record: Record, wall_ms: int, grace_ms: int) -> bool:
+    """Is `record`, which a fallback kept, too old to be taken in, by the clock of the node that is to take it?
+
+    Its latest event is, by its HLC time, from before 3/4 of `grace_ms` ago. What has overwritten that event is later,
+    so where it was collected it was collected a quarter of `grace_ms` later than this at least.
+    """
+    latest = max((sibling.time for sibling in record.siblings), default=0)
+    return latest >> LOGICAL_BITS < wall_ms - grace_ms * 3 // 4
 
 
 def collected(record: Record, horizon_ms: int) -> Record | None:

@@ -43,6 +43,8 @@ NO_BASE = -1
 
 FLAG_FSYNC = 1
 FLAG_LAST_WRITE_WINS = 2
+FLAG_HINTED = 4
+"""In a `Write` that brings a hint home: what is too old by the receiver's clock is not taken in."""
 
 
 class _Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -187,6 +189,8 @@ class HintedWrite(_Message, frozen=True, tag=14):
     key: bytes
     body: bytes
     flags: int
+    since_ms: int = 0
+    """The oldest hint that `body` was built on (Unix milliseconds), from which the age of this one counts; 0: none."""
 
 
 class HintedRead(_Message, frozen=True, tag=15):

@@ -21,6 +21,7 @@ from quorate.core.causality.dotted_version_vectors import (
     resolve_last_write_wins,
     sync,
 )
+from quorate.core.collection import beyond_horizon
 from quorate.core.envelope import digest_of
 from quorate.core.errors import DamagedRecord, PeerError, StorageError
 from quorate.core.messages import HintedRead, Read, ReadReply, Status, Write
@@ -145,7 +146,10 @@ class GetOperation(GetTally):
         if status == Status.OK:
             if message.body and digest_of(self.key, message.body) != message.digest:
                 raise PeerError("a record's digest does not match its bytes")
-            verdict = self.on_answer(member, message.digest, message.body)
+            if message.body and member not in self.placement.replicas and self._too_old(message.body):
+                verdict = self.on_answer(member, ABSENT_DIGEST, b"")
+            else:
+                verdict = self.on_answer(member, message.digest, message.body)
         elif status == Status.ABSENT:
             verdict = self.on_answer(member, ABSENT_DIGEST, b"")
         else:
@@ -154,6 +158,12 @@ class GetOperation(GetTally):
             self._late(member)
         else:
             self._act(verdict)
+
+    def _too_old(self, body: bytes) -> bool:
+        """Is what a fallback keeps beyond the horizon by this node's clock (see `core.collection`)?"""
+        record = self._decode(body)
+        node = self.node
+        return record is not None and beyond_horizon(record, node.clock.wall_ms(), node.options.grace_ms)
 
     def on_disconnected(self, member: int) -> None:
         if not self.answered:

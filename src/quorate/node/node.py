@@ -102,14 +102,8 @@ class Node:
         )
         self._coordinator = Coordinator(shared)
         self._buckets = BucketChanges(shared, self.fence)
-        self._anti_entropy = AntiEntropy(shared)
-        self._exchanges = ExchangeResponder(shared)
-        self._repair = Repair(shared, self._anti_entropy)
+        self._make_background_work()
         self._inspection = Inspection(shared, self._coordinator, __version__, clock.monotonic_ms())
-        self._handoff = Handoff(shared)
-        self._collector = Collector(shared)
-        self._sweep = Sweep(shared, self._collector)
-        self._health = Health(shared, self._handoff.wake)
         self._disk_full = False
         self._forwards_seen: dict[tuple[int, int], bool] = {}
         self.get: Callable[[GetRequest, GetReply], None] = self._coordinator.get
@@ -258,6 +252,17 @@ class Node:
             age_max_ms=shared.options.grace_ms // 2,
             count=shared.count,
         )
+
+    def _make_background_work(self) -> None:
+        """What keeps the replicas whole, and nobody waits for."""
+        shared = self._shared
+        self._handoff = Handoff(shared)
+        self._health = Health(shared, self._handoff.wake)
+        self._anti_entropy = AntiEntropy(shared)
+        self._exchanges = ExchangeResponder(shared)
+        self._repair = Repair(shared, self._anti_entropy)
+        self._collector = Collector(shared)
+        self._sweep = Sweep(shared, self._collector)
 
     def _make_handlers(self) -> dict[type, Callable[[int, Any, float], None]]:
         """Message type → handler(member, message, age_ms). Replies go to the operation whose number they carry."""

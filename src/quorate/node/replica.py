@@ -12,6 +12,7 @@ import msgspec
 
 from quorate.core import messages
 from quorate.core.causality.dotted_version_vectors import live_siblings
+from quorate.core.collection import beyond_horizon
 from quorate.core.envelope import digest_of
 from quorate.core.errors import DamagedRecord, Overloaded, PeerError, StorageError
 from quorate.core.keyspace import prefix_end, split_storage_key, storage_key
@@ -54,6 +55,7 @@ class Replica:
         engine: Engine,
         transport: Transport,
         clock: Clock,
+        grace_ms: int,
         refuses_writes: Callable[[], bool],
         count: Callable[[str], None],
     ) -> None:
@@ -65,6 +67,7 @@ class Replica:
         self._engine = engine
         self._send = transport.send
         self._clock = clock
+        self._grace_ms = grace_ms
         self._refuses_writes = refuses_writes
         self._count = count
 
@@ -80,6 +83,11 @@ class Replica:
             self._send(member, WriteReply(number, Status.FENCED))
             return
         flags = message.flags
+        if flags & messages.FLAG_HINTED and self._too_old(message.body):
+            # Taken note of, and not taken in: its holder's clock is behind, and may forget it (hard case 15).
+            self._count("hints_refused_as_too_old")
+            self._send(member, WriteReply(number, _OK))
+            return
         synced = bool(flags & messages.FLAG_FSYNC)
         if synced and self._commits.unsynced_waiters() >= IN_FLIGHT_REQUESTS_MAX:
             self._send(member, WriteReply(number, Status.OVERLOADED))
@@ -97,6 +105,12 @@ class Replica:
         except StorageError:
             self._send(member, WriteReply(number, Status.FENCED))
 
+    def _too_old(self, body: bytes) -> bool:
+        try:
+            return beyond_horizon(decode_record(body), self._clock.wall_ms(), self._grace_ms)
+        except msgspec.DecodeError as error:
+            raise PeerError(f"a peer sent a record that cannot be read: {error}") from error
+
     def _committed(self, origin: tuple[int, int], durable: bool) -> None:
         member, number = origin
         if number:
@@ -113,7 +127,14 @@ class Replica:
         try:
             decode_record(message.body)
             self._hints.keep(
-                message.home, message.key, message.body, message.flags, 0, self._committed, (member, message.id)
+                message.home,
+                message.key,
+                message.body,
+                message.flags,
+                0,
+                self._committed,
+                (member, message.id),
+                since_ms=message.since_ms,
             )
         except msgspec.DecodeError as error:
             raise PeerError(f"a peer sent a record that cannot be read: {error}") from error
