@@ -169,3 +169,13 @@ def test_every_limit_of_a_key_is_reachable() -> None:
     name = "b" * limits.BUCKET_NAME_BYTES_MAX + ":" + "k" * limits.KEY_BYTES_MAX
     session.call("KV.PUT", name, "v")
     assert session.call("GET", name) == b"v"
+
+
+def test_repair_is_begun_and_looked_at() -> None:
+    session = Session()
+    assert json.loads(session.call("KV.REPAIR", "STATUS")) == {"state": "idle"}
+    assert json.loads(session.call("KV.REPAIR", "START", "carts")) == {"state": "done"}
+    assert json.loads(session.call("KV.REPAIR", "start")) == {"state": "done"}
+    assert session.store.repaired == [b"carts", b""]
+    for bad in (["KV.REPAIR", "STOP"], ["KV.REPAIR", "STATUS", "carts"], ["KV.REPAIR", "START", "a:b"]):
+        assert str(session.call(*bad)).startswith("ERR ")

@@ -155,32 +155,26 @@ class AntiEntropy:
             "sent": counters.get("records_sent_in_repair", 0),
             "given_up": counters.get("exchanges_given_up", 0),
             "last_ended_because": self._last.ended_because if self._last is not None else "",
-            "comparisons": {str(n): self._rows(n) for n in shared if n in self._history},
+            "comparisons": {str(n): self._comparisons(n) for n in shared if n in self._history},
         }
 
-    def _rows(self, n: int) -> list[dict[str, Any]]:
-        """The partitions with their last comparison; neighbours of which the same is to be said share a row."""
-        rows: list[dict[str, Any]] = []
-        before: tuple[int, int, int, int, int] | None = None
+    def _comparisons(self, n: int) -> list[dict[str, Any]]:
+        """Which partitions were compared when, with whom and with what result; those of which the same is to be said
+        (`received` and `sent` are of each, since this node's start) share an entry, so a quiet cluster fits a page."""
+        groups: dict[tuple[int, int, int, int, int], list[int]] = {}
         for partition, history in sorted(self._history[n].items()):
-            row = history.row()
-            if row == before and rows[-1]["last"] == partition - 1:
-                rows[-1]["last"] = partition
-                continue
-            before = row
-            compared_s, peer, received, sent, differed_s = row
-            rows.append(
-                {
-                    "first": partition,
-                    "last": partition,
-                    "compared_unix_s": compared_s,
-                    "with": self._node.names([peer])[0],
-                    "received": received,
-                    "sent": sent,
-                    "differed_unix_s": differed_s or None,
-                }
-            )
-        return rows
+            groups.setdefault(history.row(), []).append(partition)
+        return [
+            {
+                "partitions": ranges_text(partitions),
+                "compared_unix_s": compared_s,
+                "with": self._node.names([peer])[0],
+                "received": received,
+                "sent": sent,
+                "differed_unix_s": differed_s or None,
+            }
+            for (compared_s, peer, received, sent, differed_s), partitions in sorted(groups.items())
+        ]
 
     # --- the round ---
 
@@ -214,3 +208,14 @@ class AntiEntropy:
         if waits or figures.received + figures.sent >= MUCH_MOVED:
             delay_ms = min(delay_ms, SOON_MS)
         self._due_ms = node.clock.monotonic_ms() + delay_ms
+
+
+def ranges_text(numbers: list[int]) -> str:
+    """[1, 2, 3, 7] → "1-3 7"; the numbers ascend."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][1] == number - 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)

@@ -22,8 +22,16 @@ from quorate.node.gather import Answers, GatherOperation
 class Inspection:
     """Status and where."""
 
-    def __init__(self, node: NodeContext, coordinator: Coordinator, version: str, started_ms: float) -> None:
+    def __init__(
+        self,
+        node: NodeContext,
+        coordinator: Coordinator,
+        version: str,
+        started_ms: float,
+        anti_entropy: Callable[[], dict[str, Any]],
+    ) -> None:
         self._node = node
+        self._anti_entropy = anti_entropy
         self._coordinator = coordinator
         self._version = version
         self._started_ms = started_ms
@@ -46,6 +54,7 @@ class Inspection:
             "peers": self._peers(),
             "hints": self.hints(),
             "trees": node.trees.report(),
+            "anti_entropy": self._anti_entropy(),
             "requests_in_flight_max": node.concurrency.limit,
             "background_rate_per_s": round(node.background.rate_per_s),
             "counters": dict(sorted(node.counters.items())),

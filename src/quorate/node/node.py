@@ -103,7 +103,9 @@ class Node:
         self._coordinator = Coordinator(shared)
         self._buckets = BucketChanges(shared, self.fence)
         self._make_background_work()
-        self._inspection = Inspection(shared, self._coordinator, __version__, clock.monotonic_ms())
+        self._inspection = Inspection(
+            shared, self._coordinator, __version__, clock.monotonic_ms(), self._anti_entropy.report
+        )
         self._disk_full = False
         self._forwards_seen: dict[tuple[int, int], bool] = {}
         self.get: Callable[[GetRequest, GetReply], None] = self._coordinator.get
@@ -192,10 +194,10 @@ class Node:
             reply(Failure("unavailable", f"this node is fenced: {self._shared.fenced_because}"))
             return
         self._repair.begin(bucket)
-        self.repair_status(reply)
+        reply(Admin(self._repair.document()))
 
     def repair_status(self, reply: Callable[[Admin | Failure], None]) -> None:
-        reply(Admin(self._repair.document()))
+        self._repair.status(lambda document: reply(Admin(document)))
 
     def set_bucket(self, bucket: bytes, changes: Mapping[str, str], reply: Callable[[Admin | Failure], None]) -> None:
         self._buckets.set(bucket, changes, reply)

@@ -10,6 +10,7 @@ Invariants: one pass at a time, and no scheduled exchange beside it; it waits fo
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from quorate.node.anti_entropy import AntiEntropy
@@ -19,6 +20,8 @@ from quorate.node.steps import pause, run
 
 log = logging.getLogger(__name__)
 
+RUNNING: Final = ("verifying", "comparing")
+PROGRESS_MS: Final = 200.0
 POLL_MS: Final = 50.0
 VERIFY_STALL_MS: Final = 60_000.0
 """The scan has not finished a single partition for so long: it will not."""
@@ -36,7 +39,7 @@ class Repair:
         self._state = "idle"
         self._bucket = b""
         self._reason = ""
-        self._damaged_before = 0
+        self._damaged = 0
         self._verified = 0
         self._peers: dict[int, dict[str, Any]] = {}
         self._began_ms = 0.0
@@ -44,28 +47,33 @@ class Repair:
 
     def begin(self, bucket: bytes = b"") -> None:
         """Start a pass over all buckets, or over one; if one is under way, that one goes on instead."""
-        if self._state in ("verifying", "comparing"):
+        if self._state in RUNNING:
             return
         node = self._node
         self._state, self._bucket, self._reason = "verifying", bucket, ""
-        self._damaged_before = node.counters.get("records_damaged", 0)
-        self._verified = 0
+        self._damaged = self._verified = 0
         self._peers = {member: {"state": "waiting"} for member in node.view.other_numbers if self._shares(member)}
         self._began_ms = self._ended_ms = node.clock.monotonic_ms()
         run(self._pass(), lambda result: None)
 
+    def status(self, reply: Callable[[dict[str, Any]], None]) -> None:
+        """`document`, at once if no pass is under way, else in a moment: so looking on needs no clock."""
+        if self._state in RUNNING:
+            self._node.scheduler.call_later(PROGRESS_MS, lambda: reply(self.document()))
+        else:
+            reply(self.document())
+
     def document(self) -> dict[str, Any]:
         """Where the pass is, JSON-able."""
         node = self._node
-        running = self._state in ("verifying", "comparing")
-        end_ms = node.clock.monotonic_ms() if running else self._ended_ms
+        end_ms = node.clock.monotonic_ms() if self._state in RUNNING else self._ended_ms
         return {
             "state": self._state,
             "bucket": self._bucket.decode(errors="backslashreplace") or None,
             "reason": self._reason,
             "partitions": node.view.ring.partitions,
             "verified": self._verified,
-            "damaged": node.counters.get("records_damaged", 0) - self._damaged_before,
+            "damaged": self._damaged,
             "peers": {node.names([member])[0]: dict(peer) for member, peer in self._peers.items()},
             "received": sum(peer.get("received", 0) for peer in self._peers.values()),
             "sent": sum(peer.get("sent", 0) for peer in self._peers.values()),
@@ -103,6 +111,7 @@ class Repair:
             await pause(node, POLL_MS)
             before = self._verified
             self._verified = sum(trees.ready(partition, n) for partition in range(node.view.ring.partitions))
+            self._damaged = trees.report()["damaged_records"]
             now_ms = node.clock.monotonic_ms()
             if self._verified > before:
                 moved_ms = now_ms

@@ -36,7 +36,7 @@ class Comparison:
         return True
 
     def wanted(self, covered: bytes) -> list[bytes]:
-        """The keys that the asker has to send, in order, after all own records up to `covered` (empty: all) were seen."""
+        """The keys to ask for, in order, when all own records up to `covered` (empty: all) were seen."""
         return [key for key in self._theirs if not covered or key <= covered]
 
 

@@ -1,4 +1,4 @@
-"""KV.WHERE, KV.KEYS, KV.STATUS, KV.RING, KV.BUCKETS, KV.BUCKET: what tools and our own clients ask of a node.
+"""KV.WHERE, KV.KEYS, KV.STATUS, KV.RING, KV.BUCKETS, KV.BUCKET, KV.REPAIR: what tools and our clients ask of a node.
 
 Documents are JSON in a bulk string, so that a new field breaks no client.
 """
@@ -90,6 +90,25 @@ def kv_bucket(connection: RespConnection, arguments: list[bytes]) -> None:
     connection.store.set_bucket(bucket, changes, on_result)
 
 
+def kv_repair(connection: RespConnection, arguments: list[bytes]) -> None:
+    """`KV.REPAIR START [bucket]` begins a pass of anti-entropy on this node, `KV.REPAIR STATUS` tells of it."""
+    action = arguments[1].upper()
+    bucket = arguments[2] if len(arguments) == 3 else b""
+    if action not in (b"START", b"STATUS") or (action == b"STATUS" and bucket):
+        raise CallerError("KV.REPAIR takes START, or START and a bucket, or STATUS")
+    if len(arguments) == 3:
+        check_bucket_name(bucket)
+    slot = connection.slot()
+
+    def on_result(result: Admin | Failure) -> None:
+        slot.fill(replies.document(result))
+
+    if action == b"START":
+        connection.store.repair(bucket, on_result)
+    else:
+        connection.store.repair_status(on_result)
+
+
 def _prefix(text: bytes) -> bytes:
     if len(text) > KEY_BYTES_MAX:
         raise CallerError(f"PREFIX has at most {KEY_BYTES_MAX} bytes; this one has {len(text)}")
@@ -114,6 +133,7 @@ COMMANDS = [
     Command("kv.keys", kv_keys, 2, ANY_NUMBER, "A page of a bucket's keys", READ, group="kv"),
     Command("kv.status", kv_status, 1, 1, "The cluster as this node sees it", ADMIN, group="kv"),
     Command("kv.ring", kv_ring, 1, 2, "The ring, if it is newer than the given version", ADMIN, group="kv"),
+    Command("kv.repair", kv_repair, 2, 3, "One pass of anti-entropy on this node, and its progress", ADMIN, group="kv"),
     Command("kv.buckets", kv_buckets, 1, 1, "Buckets whose properties were set", ADMIN, group="kv"),
     Command("kv.bucket", kv_bucket, 2, 66, "Show or change a bucket's properties", ADMIN, group="kv"),
 ]
