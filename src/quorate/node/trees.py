@@ -164,8 +164,10 @@ class Trees:
         if self._fenced() or self._commits.failed or self._commits.queued_between(b"", b"\xff\xff"):
             log.info("the hash trees are not saved, and will be made anew at the next start")
             return
+        # Which damaged records the trees lack is not saved; what the next start finds of them may be whole again.
+        damaged = dict.fromkeys(key[0] << 8 | key[1] for key in self._damaged)
         try:
-            save_trees(self._engine, self._shape(), self._forests, list(self._unready))
+            save_trees(self._engine, self._shape(), self._forests, list({**self._unready, **damaged}))
         except StorageError as error:
             log.warning("the hash trees could not be saved, and will be made anew at the next start: %s", error)
             return
