@@ -214,6 +214,16 @@ class Node:
     def count(self, event: str) -> None:
         self._shared.count(event)
 
+    # --- for checks ---
+
+    @property
+    def trees(self) -> Trees:
+        return self._shared.trees
+
+    def queued_writes(self) -> list[tuple[bytes, bytes | None]]:
+        """Storage keys with what the batch of this turn will store under them; None removes."""
+        return self._shared.commits.queued_between(b"", b"\xff\xff")
+
     # --- inside ---
 
     def _make_storage(self) -> None:

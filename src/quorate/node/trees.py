@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Final
 
 from quorate.core.admission.background import BackgroundAdmission
@@ -288,7 +289,7 @@ class Trees:
             return
         left = granted * RECORDS_PER_TOKEN
         try:
-            for partition in list(self._unready)[:STEP_PARTITIONS_MAX]:
+            for partition in list(islice(self._unready, STEP_PARTITIONS_MAX)):
                 left -= self._walk_on(partition, left)
                 if left <= 0:
                     break

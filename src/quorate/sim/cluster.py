@@ -88,6 +88,8 @@ class Cluster:
             synced=defaults.durability == "fsync",
         )
         observer.other_hints = lambda member, home, key: self.copies.hinted_clock(member, key, home)
+        self.on_ending: Callable[[Machine], None] = lambda machine: None
+        """Called with a machine whose process is about to end, while everything is as it was."""
         self.on_death: Callable[[int], None] = lambda number: None
         """Called with the number of a machine whose process has just ended."""
 
@@ -154,6 +156,7 @@ class Cluster:
     def _end(self, machine: Machine, silently: bool) -> None:
         process = machine.process
         assert process is not None and process.alive, "it must run to be ended"
+        self.on_ending(machine)
         process.kill()
         machine.ready = False
         machine.node = None

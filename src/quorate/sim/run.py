@@ -21,13 +21,14 @@ from quorate.core.record import Clock, Record
 from quorate.core.store import Admin, Failure, GetRequest, GetResult
 from quorate.sim import checkers
 from quorate.sim.availability import Availability
-from quorate.sim.cluster import Cluster
+from quorate.sim.cluster import Cluster, Machine
 from quorate.sim.faults import KINDS, ONE_DOWN, Faults
 from quorate.sim.history import Violation
 from quorate.sim.loop import VirtualLoop
 from quorate.sim.observer import Observer, stored_record
 from quorate.sim.random_streams import Streams
 from quorate.sim.trace import Trace
+from quorate.sim.tree_check import check_trees
 from quorate.sim.workload import BUCKET_LAST_WRITE_WINS, BUCKETS, Workload
 
 BOOT_LIMIT_MS = 10_000
@@ -36,6 +37,8 @@ HANDOFF_LIMIT_MS = 15_000
 """Within this time after the cluster is whole, all hints are home."""
 LOSS_REACH_US = 30_000_000
 """A hint may go although its home lacks it, if the home lost its disk not longer ago: after it had acknowledged."""
+TREES_LIMIT_MS = 5_000
+"""Within this time after the cluster is whole, all hash trees are ready."""
 CALM_MS = 3_000
 DRAIN_MS = 2_500
 SWEEPS_MAX = 6
@@ -125,6 +128,7 @@ class Simulation:
         if availability is not None:
             self.faults.on_victim = lambda number: setattr(availability, "victim", number)
         self.observer.on_hint_removed = self._on_hint_removed
+        self.cluster.on_ending = lambda machine: self._check_trees(machine, "before its process ended")
 
     def run(self) -> Outcome:
         try:
@@ -266,4 +270,22 @@ class Simulation:
         if left:
             self.violations.append(Violation("C", f"there are hints after healing (member: hints): {left}"))
         self.violations += checkers.check_quorum_reads(history, observer, self.cluster.defaults.n)
+        self._judge_trees()
         self.violations += checkers.check_failed_never_appears(history, observer, finals)
+
+    def _judge_trees(self) -> None:
+        """All hash trees become ready, and are exact."""
+        partitions = len(self.cluster.ring.owners)
+
+        def all_ready() -> bool:
+            nodes = [machine.node for machine in self.cluster.machines.values()]
+            return all(node is not None and node.trees.report()["ready"] == partitions for node in nodes)
+
+        if not self._wait(all_ready, TREES_LIMIT_MS):
+            self.violations.append(Violation("T", "not all hash trees are ready although the cluster is whole"))
+        for machine in self.cluster.machines.values():
+            self._check_trees(machine, "in the end")
+
+    def _check_trees(self, machine: Machine, when: str) -> None:
+        if machine.node is not None:
+            self.violations += check_trees(machine.number, machine.node, machine.disk, when)

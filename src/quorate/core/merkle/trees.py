@@ -69,12 +69,13 @@ class HashTree:
 class Forest:
     """The trees of all partitions for one n, in two arrays of 64-bit words: `roots`, and the leaves in order."""
 
-    __slots__ = ("_leaves", "leaf_count", "roots", "update")
+    __slots__ = ("_leaves", "_nothing", "leaf_count", "roots", "update")
 
     def __init__(self, partitions: int, leaf_count: int) -> None:
         assert leaf_count & (leaf_count - 1) == 0, "a power of two"
         self.leaf_count = leaf_count
         self._leaves = _zeros(partitions * leaf_count)
+        self._nothing = _zeros(leaf_count)
         self.roots = _zeros(partitions)
         self.update: Update = _updater(self._leaves, self.roots, leaf_count)
         """A function and no method: this is called for every record that is written, on every replica."""
@@ -100,11 +101,13 @@ class Forest:
 
     def clear(self, partition: int) -> None:
         """As if the partition had no record."""
-        self.plant(partition, _zeros(self.leaf_count))
+        start = partition * self.leaf_count
+        self._leaves[start : start + self.leaf_count] = self._nothing
+        self.roots[partition] = 0
 
     def empty(self, partition: int) -> bool:
         """Are all leaves of this partition 0?"""
-        return not self.roots[partition] and not any(self.leaves(partition))
+        return not self.roots[partition] and self.leaves(partition) == self._nothing
 
 
 def _zeros(words: int) -> array[int]:
