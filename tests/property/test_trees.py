@@ -145,6 +145,11 @@ class TreesMachine(RuleBasedStateMachine):
     def end_of_turn(self) -> None:
         self.cluster.world.run(0)
 
+    @rule(callbacks=st.integers(1, 3))
+    def go_on(self, callbacks: int) -> None:
+        for _ in range(callbacks):
+            self.cluster.world.step()
+
     @rule(milliseconds=st.integers(1, 20))
     def wait(self, milliseconds: int) -> None:
         self.cluster.world.run(milliseconds)
@@ -195,7 +200,7 @@ class TreesMachine(RuleBasedStateMachine):
             assert found == []
 
 
-TreesMachine.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+TreesMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
 TestTrees = TreesMachine.TestCase
 
 

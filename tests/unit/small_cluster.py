@@ -43,6 +43,11 @@ class World:
             callback()
         self.now_ms = end
 
+    def step(self) -> None:
+        """Run the next callback alone."""
+        self.now_ms, _, callback = heapq.heappop(self._heap)
+        callback()
+
 
 class _Handle:
     def cancel(self) -> None:
