@@ -16,6 +16,7 @@ from quorate.core.causality.version_vectors import join
 from quorate.core.quorum.put_tally import FAIL, WAIT
 from quorate.core.record import TOMBSTONE, Record
 from quorate.node import coordinator, records
+from quorate.node.anti_entropy import AntiEntropy
 from quorate.node.commit_queue import CommitQueue
 from quorate.node.epochs import Epochs
 from quorate.node.get_operation import GetOperation
@@ -119,6 +120,8 @@ def the_earliest_write_wins(patch: pytest.MonkeyPatch) -> None:
 
 def no_read_repair(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(GetOperation, "_repair", lambda self, behind: None)
+    # Anti-entropy would make up for it, as it is there to do.
+    patch.setattr(AntiEntropy, "_tick", lambda self: None)
 
 
 def unknown_is_called_not_done(patch: pytest.MonkeyPatch) -> None:

@@ -27,14 +27,13 @@ class Inspection:
         node: NodeContext,
         coordinator: Coordinator,
         version: str,
-        started_ms: float,
         anti_entropy: Callable[[], dict[str, Any]],
     ) -> None:
         self._node = node
         self._anti_entropy = anti_entropy
         self._coordinator = coordinator
         self._version = version
-        self._started_ms = started_ms
+        self._started_ms = node.clock.monotonic_ms()
 
     def report(self) -> dict[str, Any]:
         """This node about itself."""

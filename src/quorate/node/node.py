@@ -103,9 +103,7 @@ class Node:
         self._coordinator = Coordinator(shared)
         self._buckets = BucketChanges(shared, self.fence)
         self._make_background_work()
-        self._inspection = Inspection(
-            shared, self._coordinator, __version__, clock.monotonic_ms(), self._anti_entropy.report
-        )
+        self._inspection = Inspection(shared, self._coordinator, __version__, self._anti_entropy.report)
         self._disk_full = False
         self._forwards_seen: dict[tuple[int, int], bool] = {}
         self.get: Callable[[GetRequest, GetReply], None] = self._coordinator.get
