@@ -13,40 +13,8 @@ from quorate.core.store import GetResult, PutResult
 from quorate.node.absence import COLLECTED_KEY
 from quorate.node.options import NodeOptions
 from quorate.node.steps import run
+from tests.unit.collecting import GRACE_HOURS, OPTIONS, QUIET_MS, collect, deleted, gone, sweep
 from tests.unit.small_cluster import SmallCluster
-
-QUIET_MS = 10_000
-OPTIONS = NodeOptions(collect_quiet_ms=QUIET_MS, anti_entropy_interval_ms=0)
-GRACE_HOURS = OPTIONS.grace_ms / 3_600_000
-
-
-def sweep(cluster: SmallCluster, *numbers: int) -> None:
-    """Let these nodes, or all that run, look through everything once; what they prove is not collected yet."""
-    ended: list[None] = []
-    swept = [number for number in numbers or cluster.nodes if cluster.ports[number].alive]
-    for number in swept:
-        run(cluster.nodes[number]._sweep.sweep_once(), ended.append)
-    cluster.world.run(1_000)
-    assert len(ended) == len(swept), "a pass comes to its end"
-
-
-def collect(cluster: SmallCluster, *numbers: int) -> None:
-    sweep(cluster, *numbers)
-    cluster.world.run(QUIET_MS + 1_000)
-
-
-def deleted(cluster: SmallCluster, key: bytes = b"k") -> list[int]:
-    """Put and delete a key; its replicas, the one that collects first."""
-    assert isinstance(cluster.put(1, key, b"v"), PutResult)
-    read = cluster.get(1, key, r=3)
-    assert isinstance(read, GetResult)
-    assert isinstance(cluster.delete(1, key, read.context), PutResult)
-    cluster.world.run(100)
-    return cluster.preference_list(key)[0]
-
-
-def gone(cluster: SmallCluster, key: bytes = b"k") -> bool:
-    return cluster.bodies(key) == [None] * len(cluster.nodes)
 
 
 def siblings(cluster: SmallCluster, key: bytes = b"k") -> list[list[bytes]]:
@@ -123,8 +91,7 @@ def test_a_question_or_an_answer_that_is_lost_is_no_proof(silent: type[Message])
 def test_a_replica_that_holds_something_else_prevents_it() -> None:
     """One that has not heard of the delete still holds the value: exactly what the proof is for."""
     cluster = SmallCluster(options=OPTIONS)
-    homes = cluster.preference_list(b"k")[0]
-    first, second, third = homes
+    first, _, third = cluster.preference_list(b"k")[0]
     cluster.put(first, b"k", b"v")
     read = cluster.get(first, b"k", r=3)
     assert isinstance(read, GetResult)
@@ -252,7 +219,8 @@ def test_who_missed_the_removal_is_told_again_and_twice_does_no_harm() -> None:
     cluster = SmallCluster(options=OPTIONS)
     homes = deleted(cluster)
     cluster.wait(hours=GRACE_HOURS + 1)
-    transmit, lost = cluster.transmit, []
+    transmit = cluster.transmit
+    lost: list[int] = []
 
     def losing(sender: int, target: int, message: Message) -> None:
         if isinstance(message, CollectReply) and any(isinstance(m, Collect) for _, _, m in cluster.sent) and not lost:

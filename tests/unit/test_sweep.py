@@ -143,10 +143,8 @@ def test_it_leaves_the_cache_alone() -> None:
 
 
 def lowered(cluster: SmallCluster, n: int) -> None:
-    for number in cluster.nodes:
-        if cluster.ports[number].alive:
-            cluster.call(lambda reply: cluster.nodes[number].set_bucket(b"b", {"n": f"{n}", "r": "1", "w": "1"}, reply))
-            break
+    changes = {"n": f"{n}", "r": "1", "w": "1"}
+    cluster.call(lambda reply: cluster.nodes[1].set_bucket(b"b", changes, reply))
     cluster.world.run(3_000)
 
 

@@ -129,6 +129,8 @@ class Scan(_Message, frozen=True, tag=8):
     prefix: bytes
     positions: list[ScanPosition]
     limit: int
+    now_ms: int = 0
+    """The wall clock (Unix milliseconds) by which values have expired, which is the coordinator's; 0: the replica's."""
 
 
 class ScannedKey(msgspec.Struct, array_like=True, frozen=True, gc=False):

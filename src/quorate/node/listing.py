@@ -121,6 +121,7 @@ class Listing:
                 self._request.prefix,
                 wanted,
                 self._limit - len(self._found) + 1,
+                node.clock.wall_ms(),
             )
             if member == node.self_number:
                 try:

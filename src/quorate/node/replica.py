@@ -187,7 +187,7 @@ class Replica:
     def scan(self, message: Scan) -> list[ScannedPartition]:
         """The keys asked for, partition by partition, until the limit. Raises `StorageError`."""
         self._commits.flush()
-        now_ms = self._clock.wall_ms()
+        now_ms = message.now_ms or self._clock.wall_ms()
         left = message.limit
         found: list[ScannedPartition] = []
         for position in message.positions:
