@@ -18,9 +18,16 @@ class Story:
         for number in self.cluster.machines:
             self.cluster.start(number)
         self.until_connected()
+        self.until_filled()
 
     def until_connected(self) -> None:
         assert self.simulation._wait(self.cluster.whole, 10_000)
+
+    def until_filled(self) -> None:
+        """Until every node knows that its copies can be read."""
+        machines = self.cluster.machines.values()
+        nodes = [machine.node for machine in machines if machine.node is not None]
+        assert self.simulation._wait(lambda: not any(node._shared.filling.partitions for node in nodes), 20_000)
 
     def passes(self, milliseconds: float) -> None:
         self.simulation._pass(milliseconds)
@@ -157,6 +164,7 @@ def test_a_wiped_coordinator_does_not_reuse_its_dots() -> None:
     answers = story.put(1, b"k", b"after the wipe")
     story.passes(500)
     assert isinstance(answers[0], PutResult)
+    story.until_filled()
     for node in (1, 2, 3):
         assert sorted(sibling.value for sibling in story.get(node, b"k", r=3).siblings) == [b"3", b"after the wipe"]
     assert story.cluster.observer.violations == []

@@ -79,8 +79,13 @@ def test_a_stopped_or_fenced_node_begins_nothing() -> None:
 
 def test_the_report_tells_when_each_partition_was_compared_and_what_differed() -> None:
     cluster = SmallCluster(partitions=16, anti_entropy=True)
+    for number in (1, 2, 3):
+        cluster.kill(number)
+    cluster.boot(1)
     report = cluster.nodes[1]._inspection.report()["anti_entropy"]
     assert (report["partitions"], report["compared"], report["all_compared_within_s"]) == (16, 0, None)
+    cluster.join(2)
+    cluster.join(3)
     for key in names(3):
         plant(cluster, 2, key, record_of(b"v"))
     cluster.world.run(60_000)

@@ -326,9 +326,13 @@ class AbsenceAsk(_Message, frozen=True, tag=27):
 
 
 class AbsenceReply(_Message, frozen=True, tag=28):
+    """`NOT_READY`: the answering node does not serve all of its partitions itself."""
+
     id: int
     status: int
     collected: bool
+    empty: bool = False
+    """The answering node holds no record at all."""
 
 
 Message = (

@@ -27,15 +27,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from quorate.core.errors import StorageError
 from quorate.core.messages import AbsenceAsk, AbsenceReply, Message, Status
 from quorate.core.ports import Space
+from quorate.node.context import NodeContext
 from quorate.node.gather import Answers, GatherOperation
-
-if TYPE_CHECKING:
-    from quorate.node.context import NodeContext
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +92,8 @@ class Absence:
         serving = self.settled and not node.fenced_because and not node.filling.partitions
         status = Status.OK if serving else Status.NOT_READY
         collected = _stamped(node, COLLECTED_KEY) >= message.since_ms
-        node.transport.send(member, AbsenceReply(message.id, status, collected))
+        empty = node.trees.empty() and not node.hints.by_home
+        node.transport.send(member, AbsenceReply(message.id, status, collected, empty))
 
     def _sign(self) -> None:
         self.stop()

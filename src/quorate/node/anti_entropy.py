@@ -76,8 +76,13 @@ class AntiEntropy:
     def wake(self, peer: int) -> None:
         """`peer` has connected: it may have missed a lot, or be new."""
         self._turn_of.pop(peer, None)
-        delay_ms = SOON_MS if self._node.filling.partitions else FIRST_DELAY_MS
-        self._due_ms = min(self._due_ms, self._node.clock.monotonic_ms() + self._jittered(delay_ms))
+        if self._node.filling.partitions:
+            # Nothing that this node holds may be read before: there is no time to lose.
+            self._due_ms = 0.0
+            self._node.scheduler.call_soon(self._begin_if_due)
+        else:
+            delay_ms = self._jittered(FIRST_DELAY_MS)
+            self._due_ms = min(self._due_ms, self._node.clock.monotonic_ms() + delay_ms)
 
     def hold(self) -> Wait[None]:
         """Wait for the exchange that is under way, and begin none until `release`."""
@@ -183,16 +188,19 @@ class AntiEntropy:
         return delay_ms * (0.5 + self._node.rng.random())
 
     def _tick(self) -> None:
+        self._begin_if_due()
+        self._node.scheduler.call_later(TICK_MS, self._tick)
+
+    def _begin_if_due(self) -> None:
         node = self._node
         now_ms = node.clock.monotonic_ms()
-        wanted = node.options.anti_entropy_interval_ms > 0 or node.filling.partitions
+        wanted = node.options.anti_entropy_interval_ms > 0
         idle = self._exchange is None and not self._held and not node.fenced_because
         if wanted and idle and now_ms >= self._due_ms:
             peer = self._next_peer()
             if peer:
                 self._due_ms = float("inf")
                 run(self.exchange_with(peer, Exchange(node, peer, self.note)), self._ended)
-        node.scheduler.call_later(TICK_MS, self._tick)
 
     def _next_peer(self) -> int:
         """The usable peer whose last exchange was longest ago; 0 if there is none."""
@@ -204,6 +212,8 @@ class AntiEntropy:
         delay_ms = self._jittered(float(node.options.anti_entropy_interval_ms))
         if figures.unready:
             delay_ms = min(delay_ms, self._jittered(UNREADY_DELAY_MS))
+        if node.filling.partitions:
+            delay_ms = min(delay_ms, SOON_MS)
         waits = any(node.usable(member) and member not in self._turn_of for member in node.view.other_numbers)
         if waits or figures.received + figures.sent >= MUCH_MOVED:
             delay_ms = min(delay_ms, SOON_MS)

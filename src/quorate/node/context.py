@@ -6,6 +6,7 @@ A plain bundle made once by `Node`, so that an operation holds one reference and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from quorate.core.admission.background import BackgroundAdmission
 from quorate.core.admission.budget import TokenBudget
@@ -18,12 +19,14 @@ from quorate.core.store import Failure
 from quorate.node.cluster_view import ClusterView
 from quorate.node.commit_queue import CommitQueue
 from quorate.node.epochs import Epochs
-from quorate.node.filling import Filling
 from quorate.node.hints import HintStore
 from quorate.node.options import NodeOptions
 from quorate.node.records import RecordStore
 from quorate.node.requests import RequestTable
 from quorate.node.trees import Trees
+
+if TYPE_CHECKING:
+    from quorate.node.filling import Filling
 
 HEDGE_FRACTION = 0.05
 RETRY_FRACTION = 0.05

@@ -5,6 +5,8 @@ R and is false. So until its copy of a partition has been compared with the othe
 partition with `NOT_READY`, and does not count its own record when it coordinates one. It takes writes as always: a
 write adds to what it holds, and a copy is a copy.
 
+In a cluster that was made just now, everybody is empty, and says so when asked: then there is nothing to wait for.
+
 A partition is filled when it has been compared with every other replica that is connected, at least one. A replica
 that is down then may hold an acknowledged write that none of the others has; with it, that would have been two losses.
 
@@ -17,17 +19,17 @@ it had after seconds).
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from quorate.core.errors import StorageError
+from quorate.core.messages import AbsenceAsk
 from quorate.core.ports import Space
-
-if TYPE_CHECKING:
-    from quorate.node.context import NodeContext
+from quorate.node.context import NodeContext
+from quorate.node.gather import Answers, GatherOperation
 
 log = logging.getLogger(__name__)
 
 FILLING_KEY = b"filling"
+ASK_TIMEOUT_MS = 1_000
 
 
 class Filling:
@@ -38,11 +40,18 @@ class Filling:
         self.partitions: dict[int, dict[tuple[int, int], bool]] = {}
         """Partition → the (peer, n) that it has been compared with since filling began."""
         self._began_ms = 0.0
+        self._empty_peers: dict[int, bool] = {}
+        """Peers that said that they hold nothing. What they get from now on, this node gets as well."""
 
     def restore(self) -> None:
-        """At start: begin if the store is new, go on if a former life did not finish. Raises `StorageError`."""
+        """At start: begin if the store is new, go on if a former life did not finish. Raises `StorageError`.
+
+        Where anti-entropy is switched off, nothing would ever fill it, so it serves what it has.
+        """
         engine = self._node.engine
-        if engine.get(Space.META, FILLING_KEY) is not None:
+        if self._node.options.anti_entropy_interval_ms > 0 and (
+            engine.report.fresh or engine.get(Space.META, FILLING_KEY) is not None
+        ):
             self.begin()
 
     def begin(self) -> None:
@@ -50,12 +59,26 @@ class Filling:
         node = self._node
         self.partitions = {partition: {} for partition in range(node.view.ring.partitions) if self._peers(partition)}
         self._began_ms = node.clock.monotonic_ms()
+        self._empty_peers = {}
         if self.partitions:
             node.engine.write([(Space.META, FILLING_KEY, b"1")])
 
     def unready(self, key: bytes) -> bool:
         """May this node's record of a storage key be less than it acknowledged? Look at `partitions` first."""
         return (key[0] << 8 | key[1]) in self.partitions
+
+    def on_connected(self, peer: int) -> None:
+        """Ask whether there is anything to be had from `peer`."""
+        if self.partitions:
+            gather = GatherOperation(self._node, ASK_TIMEOUT_MS, self._told)
+            gather.send({peer: AbsenceAsk(gather.id, ASK_TIMEOUT_MS, 0)})
+
+    def _told(self, answers: Answers) -> None:
+        for peer, answer in answers.items():
+            if answer.empty:
+                self._empty_peers[peer] = True
+        if self.partitions and all(number in self._empty_peers for number in self._node.view.other_numbers):
+            self.give_up()
 
     def on_compared(self, peer: int, partition: int, n: int) -> None:
         """What this node holds of a partition, for buckets with `n`, is the same as at `peer` now."""

@@ -103,7 +103,9 @@ class Node:
         self._coordinator = Coordinator(shared)
         self._buckets = BucketChanges(shared, self.fence)
         self._make_background_work()
-        self._inspection = Inspection(shared, self._coordinator, __version__, self._anti_entropy.report)
+        self._inspection = Inspection(
+            shared, self._coordinator, __version__, self._anti_entropy.report, self._sweep.report
+        )
         self._disk_full = False
         self._forwards_seen: dict[tuple[int, int], bool] = {}
         self.get: Callable[[GetRequest, GetReply], None] = self._coordinator.get
@@ -157,6 +159,7 @@ class Node:
         self._shared.detector.on_connected(member, self._shared.clock.monotonic_ms())
         self._buckets.send_table(member)
         self._handoff.wake(member)
+        self._shared.filling.on_connected(member)
         self._anti_entropy.wake(member)
 
     def on_disconnected(self, member: int) -> None:

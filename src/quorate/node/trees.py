@@ -119,6 +119,10 @@ class Trees:
         assert self.ready(partition, n), "asked for the root of a tree that is not ready"
         return self._forests[n].roots[partition]
 
+    def empty(self) -> bool:
+        """Is it certain that there is no record at all?"""
+        return not self._unready and not any(any(forest.roots) for forest in self._forests.values())
+
     def n_values(self) -> list[int]:
         """Every n that some bucket has, the default first."""
         return list(self._forests)
