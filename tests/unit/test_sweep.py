@@ -209,3 +209,15 @@ def test_what_a_replica_does_not_take_is_kept(status: Status | None) -> None:
     sweep(cluster, homes[2])
     assert cluster.bodies(b"k")[homes[2] - 1] is not None
     assert cluster.counter("strays_handed_over") == 0
+
+
+def test_the_status_tells_how_far_it_is() -> None:
+    cluster = SmallCluster(options=OPTIONS)
+    cluster.put(1, b"k", b"v")
+    cluster.world.run(100)
+    sweep(cluster, 1)
+    members = cluster.call(cluster.nodes[2].status).document["members"]
+    told = members[0]["report"]["sweep"]
+    assert (told["passes"], told["records_of_last_pass"], told["batches_waiting"]) == (1, 1, 0)
+    assert told["last_pass_unix_ms"] <= cluster.ports[1].wall_ms()
+    assert members[1]["report"]["sweep"]["passes"] == 0

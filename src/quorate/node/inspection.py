@@ -28,9 +28,11 @@ class Inspection:
         coordinator: Coordinator,
         version: str,
         anti_entropy: Callable[[], dict[str, Any]],
+        sweep: Callable[[], dict[str, Any]],
     ) -> None:
         self._node = node
         self._anti_entropy = anti_entropy
+        self._sweep = sweep
         self._coordinator = coordinator
         self._version = version
         self._started_ms = node.clock.monotonic_ms()
@@ -54,6 +56,7 @@ class Inspection:
             "hints": self.hints(),
             "trees": node.trees.report(),
             "anti_entropy": self._anti_entropy(),
+            "sweep": self._sweep(),
             "requests_in_flight_max": node.concurrency.limit,
             "background_rate_per_s": round(node.background.rate_per_s),
             "counters": dict(sorted(node.counters.items())),
