@@ -146,6 +146,14 @@ def test_documents_are_json() -> None:
     assert (ring["version"], len(ring["members"]), len(ring["owners"])) == (1, 3, 64)
 
 
+def test_the_cluster_is_told_by_its_id() -> None:
+    session = Session()
+    assert session.call("KV.CLUSTER").decode() == json.loads(session.call("KV.RING"))["cluster_id"]
+    assert session.call("COMMAND", "INFO", "kv.cluster")[0][1] == 1
+    locked = Session(password="secret")
+    assert str(locked.call("KV.CLUSTER")).startswith("NOAUTH")
+
+
 def test_the_ring_is_sent_only_if_it_is_newer() -> None:
     session = Session()
     assert session.call("KV.RING", 0) is not None
