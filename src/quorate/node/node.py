@@ -103,9 +103,6 @@ class Node:
         self._coordinator = Coordinator(shared)
         self._buckets = BucketChanges(shared, self.fence)
         self._make_background_work()
-        self._inspection = Inspection(
-            shared, self._coordinator, __version__, self._anti_entropy.report, self._sweep.report
-        )
         self._disk_full = False
         self._forwards_seen: dict[tuple[int, int], bool] = {}
         self.get: Callable[[GetRequest, GetReply], None] = self._coordinator.get
@@ -267,7 +264,7 @@ class Node:
         )
 
     def _make_background_work(self) -> None:
-        """What keeps the replicas whole, and nobody waits for."""
+        """What keeps the replicas whole, and nobody waits for; and what tells of it."""
         shared = self._shared
         self._handoff = Handoff(shared)
         self._health = Health(shared, self._handoff.wake)
@@ -276,6 +273,8 @@ class Node:
         self._repair = Repair(shared, self._anti_entropy)
         self._collector = Collector(shared)
         self._sweep = Sweep(shared, self._collector)
+        reports = (self._anti_entropy.report, self._sweep.report)
+        self._inspection = Inspection(shared, self._coordinator, __version__, *reports)
 
     def _make_handlers(self) -> dict[type, Callable[[int, Any, float], None]]:
         """Message type → handler(member, message, age_ms). Replies go to the operation whose number they carry."""
