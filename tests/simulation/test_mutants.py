@@ -27,6 +27,8 @@ from quorate.node.hints import HintStore
 from quorate.node.put_operation import PutOperation
 from quorate.node.records import RecordStore
 from quorate.node.requests import RequestTable
+from quorate.node.tree_documents import load_trees
+from quorate.node.trees import Trees
 from quorate.sim.faults import BIT_FLIP, DAYS, ONE_DOWN
 from quorate.sim.run import SimOptions, run
 from tests.simulation.test_scenarios import dots_reused_when_killed_in_the_midst_of_a_put
@@ -253,6 +255,19 @@ def replicas_never_compare(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AntiEntropy, "wake", lambda self, peer: None)
 
 
+def the_walk_counts_again_what_writes_have_counted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Trees, "_update_with_care", lambda self, key, delta: self._forests[self.n_of(key)].update(key, delta))
+
+
+def trees_on_the_disk_are_always_believed(patch: pytest.MonkeyPatch) -> None:
+    def start(self: Any) -> None:
+        self._unready = dict.fromkeys(load_trees(self._engine, self._shape(), self._forests) or [], b"")
+        self._choose_update()
+        self._walk_soon()
+
+    patch.setattr(Trees, "start", start)
+
+
 COLLECTING = (DAYS, "partition", "wipe", "loss")
 
 MUTANTS: list[tuple[Mutate, set[str], SimOptions, int]] = [
@@ -282,6 +297,8 @@ MUTANTS: list[tuple[Mutate, set[str], SimOptions, int]] = [
     (collection_after_half_of_grace, {"G"}, SimOptions(seconds=20, faults=(DAYS,)), 15),
     (a_record_written_since_the_proof_is_removed_too, {"G", "D"}, SimOptions(seconds=40, faults=(DAYS,)), 15),
     (nobody_checks_checksums, {"F", "C", "record", "exception"}, SimOptions(seconds=20, faults=(BIT_FLIP,)), 15),
+    (the_walk_counts_again_what_writes_have_counted, {"T"}, SimOptions(seconds=20, faults=("kill", "power")), 15),
+    (trees_on_the_disk_are_always_believed, {"T"}, SimOptions(seconds=20, faults=("kill", "restart")), 15),
     (replicas_never_compare, {"C"}, SimOptions(seconds=20, faults=("partition", "kill")), 15),
 ]
 

@@ -42,13 +42,12 @@ def _digests(node: Node, disk: Disk) -> tuple[dict[bytes, int], set[int]]:
     digests: dict[bytes, int] = {}
     unclear: set[int] = set()
     for key, stored in {**disk.values[Space.DATA], **dict(node.queued_writes())}.items():
-        if stored is None:
+        if stored is None or node.trees.counts_as_absent(key):
             continue
         try:
             digests[key] = unpack(key, stored)[0]
         except DamagedRecord:
-            if not node.trees.counts_as_absent(key):
-                unclear.add(_partition(key))
+            unclear.add(_partition(key))
     return digests, unclear
 
 
