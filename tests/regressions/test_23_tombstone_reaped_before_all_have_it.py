@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.limits import COLLECT_QUIET_MS, COLLECT_TIMEOUT_MS, REQUEST_TIMEOUT_MAX_MS
-from quorate.core.messages import Collect, Message, Write
+from quorate.core.limits import (
+    COLLECT_QUIET_MS,
+    COLLECT_TIMEOUT_MS,
+    EXCHANGE_RECORDS_HELD_MAX_MS,
+    REQUEST_TIMEOUT_MAX_MS,
+)
+from quorate.core.messages import Collect, LeafKeysReply, Message, Write
 from quorate.core.ports import Space
 from quorate.core.store import GetResult, PutRequest, PutResult
 from quorate.node.handoff import HINT_TIMEOUT_MS
 from tests.unit.collecting import GRACE_HOURS, OPTIONS, QUIET_MS, collect, gone, sweep
-from tests.unit.exchange_cluster import exchange
+from tests.unit.exchange_cluster import exchange, plant, record_of, started
 from tests.unit.small_cluster import SmallCluster
 
 
@@ -75,6 +80,28 @@ def test_a_read_repair_that_left_before_the_proof_is_dropped_after_the_removal()
     cluster.nodes[homes[0]].on_message(homes[2], late, 0.0)
     cluster.world.run(100)
     assert not gone(cluster), "so it was the age, and nothing else, that kept it out"
+
+
+@pytest.mark.parametrize(("held_up_ms", "taken"), [(50_000, True), (EXCHANGE_RECORDS_HELD_MAX_MS + 5_000, False)])
+def test_an_answer_of_an_exchange_that_lay_too_long_is_not_taken_in(held_up_ms: float, taken: bool) -> None:
+    """The asker is too busy to merge what a peer held when it answered; meanwhile that may have been collected."""
+    cluster = SmallCluster(options=OPTIONS)
+    plant(cluster, 2, b"k", record_of(b"v"))
+    cluster.world.run(100)
+    background, transmit = cluster.nodes[1]._shared.background, cluster.transmit
+    take = background.take
+
+    def holding_up(sender: int, target: int, message: Message) -> None:
+        if isinstance(message, LeafKeysReply):
+            background.take = lambda wanted, now_ms: 0  # type: ignore[method-assign]
+        transmit(sender, target, message)
+
+    cluster.transmit = holding_up  # type: ignore[method-assign]
+    under_way = started(cluster, 1, 2)
+    cluster.world.run(held_up_ms)
+    background.take = take  # type: ignore[method-assign]
+    assert under_way.finish().received == int(taken)
+    assert (cluster.bodies(b"k")[0] is not None) == taken
 
 
 @pytest.mark.parametrize("longest_ms", [2 * REQUEST_TIMEOUT_MAX_MS, COLLECT_TIMEOUT_MS, HINT_TIMEOUT_MS])

@@ -36,8 +36,8 @@ the record itself, may be when it is removed, and why it does not bring back wha
    what arrives later is dropped by its age; a read repair may be decided at the end of its read's time, so two of
    them. A sender that falls silent for longer loses its connection, and everything on it. `COLLECT_QUIET_MS` is longer
    than that, and within it no older version can start out, since no replica has one any more.
-8. A record that an exchange is moving. Its answer counts only while the question waits, and what was asked for is read
-   when it is sent: the same bound holds.
+8. A record that an exchange is moving. An answer counts only while the question waits; it is taken in within
+   `EXCHANGE_RECORDS_HELD_MAX_MS` or not at all; and what the peer wants is read when it is sent. The same bound holds.
 9. A client's put that is forwarded or retried is a request and no record: it makes a new event if it is executed, and
    its deadline is that of 7. A context that a client kept for a year covers old events and brings none.
 10. The record cache and this turn's queued writes are part of the store: a removal goes through both.

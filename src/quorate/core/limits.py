@@ -113,6 +113,8 @@ EXCHANGE_RECORD_BYTES_MAX = FRAME_BYTES_MAX - 4 * MIB
 EXCHANGE_SCANNED_RECORDS_MAX = 4_096
 """Records that one question makes each side look at; as many as it takes, in the turns of the loop."""
 EXCHANGE_WRITES_IN_FLIGHT_MAX = 64
+EXCHANGE_RECORDS_HELD_MAX_MS = 60_000
+"""A peer's records that could not be taken in for so long are dropped: what is older may have been collected since."""
 EXCHANGE_ANSWERS_MAX = 16
 """Questions that a node works on at once; above this it answers that it is overloaded."""
 SCAN_CHUNK_RECORDS = 256
@@ -162,5 +164,6 @@ assert REQUEST_TIMEOUT_DEFAULT_MS <= REQUEST_TIMEOUT_MAX_MS
 assert CALLS_IN_FLIGHT_MAX <= PIPELINE_COMMANDS_MAX
 assert EXCHANGE_KEYS_MAX * (KEY_BYTES_MAX + BUCKET_NAME_BYTES_MAX + 32) + EXCHANGE_BYTES_MAX < FRAME_BYTES_MAX
 assert COLLECT_BATCH_ENTRIES <= COLLECT_ENTRIES_MAX
+assert 2 * EXCHANGE_RECORDS_HELD_MAX_MS < COLLECT_QUIET_MS
 assert 2 * REQUEST_TIMEOUT_MAX_MS < COLLECT_QUIET_MS < GRACE_DEFAULT_MS // 8
 assert SLOTS & (SLOTS - 1) == 0 and PARTITIONS_DEFAULT <= SLOTS

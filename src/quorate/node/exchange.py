@@ -29,6 +29,7 @@ from quorate.core.limits import (
     EXCHANGE_BYTES_MAX,
     EXCHANGE_KEYS_MAX,
     EXCHANGE_RECORD_BYTES_MAX,
+    EXCHANGE_RECORDS_HELD_MAX_MS,
     EXCHANGE_RECORDS_MAX,
     EXCHANGE_WRITES_IN_FLIGHT_MAX,
 )
@@ -266,7 +267,10 @@ class Exchange:
         """Merge what the peer holds."""
         if len(records) > EXCHANGE_RECORDS_MAX:
             raise _ExchangeGivenUp(f"the peer sent {len(records)} records at once")
+        came_ms = self._node.clock.monotonic_ms()
         await admission(self._node, len(records))
+        if self._node.clock.monotonic_ms() - came_ms > EXCHANGE_RECORDS_HELD_MAX_MS:
+            raise _PartitionGivenUp("the peer's records could not be taken in for too long")
         taken = await together([self._merged(found, key, body) for key, body in records])
         found.received += sum(taken)
         found.left_out += len(taken) - sum(taken)
