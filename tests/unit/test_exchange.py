@@ -19,11 +19,7 @@ from quorate.core.messages import (
     LeafKeys,
     LeafKeysReply,
     Message,
-    Status,
-    TreeRoots,
-    TreeRootsReply,
     TreeSums,
-    TreeSumsReply,
     Write,
     WriteReply,
 )
@@ -352,62 +348,6 @@ def test_one_bucket_alone_is_repaired_if_that_is_what_was_asked() -> None:
             60,
             *(30,) * 4,
         ]
-
-
-def test_bad_questions_cost_the_peer_its_connection() -> None:
-    from quorate.core.errors import PeerError
-
-    cluster = SmallCluster(size=2)
-    bad: list[Message] = [
-        TreeRoots(1, 1_000, 1, 2, [1, 2], b"\0" * 8),
-        TreeRoots(1, 1_000, 1, 2, [16], b"\0" * 8),
-        TreeRoots(1, 1_000, 1, 2, [-1], b"\0" * 8),
-        TreeSums(1, 1_000, 1, 2, 0, 3, [1], b"\0" * 8),
-        TreeSums(1, 1_000, 1, 2, 0, 16, [16], b"\0" * 8),
-        TreeSums(1, 1_000, 1, 2, 0, 16, [1, 1], b"\0" * 16),
-        LeafKeys(1, 1_000, 1, 2, 0, [1 << 40], b"", b"", []),
-        LeafKeys(1, 1_000, 1, 2, 0, [1], b"", b"", [(b"b", 1), (b"a", 1)]),
-        LeafKeys(1, 1_000, 1, 2, 0, [1], b"", b"", [(b"%08d" % index, 1) for index in range(EXCHANGE_KEYS_MAX + 1)]),
-    ]
-    for message in bad:
-        with pytest.raises(PeerError):
-            cluster.nodes[1].on_message(2, message, 0.0)
-    cluster.nodes[1].on_message(2, LeafKeys(1, 1_000, 1, 2, 99, [1], b"", b"", []), 0.0)
-    cluster.nodes[1].on_message(2, TreeSums(2, 1_000, 1, 5, 0, 16, [1], b"\0" * 8), 0.0)
-    cluster.nodes[1].on_message(2, TreeRoots(3, 1_000, 1, 5, [1], b"\0" * 8), 0.0)
-    cluster.nodes[1].on_message(2, TreeRoots(4, 1_000, 1, 2, [1], b"\0" * 8), 1_001.0)
-    answers = [message for _, _, message in cluster.sent]
-    assert answers == [
-        TreeSumsReply(2, Status.NOT_REPLICA, []),
-        TreeRootsReply(3, Status.OK, [], [1]),
-    ] or answers == [
-        LeafKeysReply(1, Status.NOT_REPLICA, [], [], b""),
-        TreeSumsReply(2, Status.NOT_REPLICA, []),
-        TreeRootsReply(3, Status.OK, [], [1]),
-    ]
-
-
-def test_what_a_peer_answers_is_not_believed_blindly() -> None:
-    for answer in (
-        lambda message: msgspec.structs.replace(message, covered=b"\x00"),
-        lambda message: msgspec.structs.replace(message, covered=b"\xff", wanted=[]),
-        lambda message: msgspec.structs.replace(message, records=[(b"\x00\x09\x01bother", b"x")]),
-        lambda message: msgspec.structs.replace(message, wanted=[b"\x00\x00\x01bnever listed"]),
-        lambda message: msgspec.structs.replace(message, status=99),
-    ):
-        cluster = SmallCluster(size=2, partitions=2)
-        for index, key in enumerate(names(600)):
-            plant(cluster, 1 + index % 2, key, record_of(b"v"))
-        cluster.world.run(10)
-        genuine = cluster.transmit
-
-        def transmit(sender: int, target: int, message: Message) -> None:
-            genuine(sender, target, answer(message) if isinstance(message, LeafKeysReply) else message)  # noqa: B023
-
-        cluster.transmit = transmit  # type: ignore[method-assign]
-        figures = exchange(cluster, 1, 2)
-        assert not figures.complete or figures.sent == 0
-        assert b"\x00\x09\x01bother" not in held(cluster, 1)
 
 
 def test_one_record_that_was_stored_under_no_known_digest_is_still_one_record() -> None:
