@@ -186,8 +186,9 @@ class Listing:
                 else:
                     self._take(candidates, verdicts)
 
+        remaining_ms = max(1, int(self._deadline_ms - self._node.clock.monotonic_ms()))
         for key in doubtful:
-            request = GetRequest(self._request.bucket, key, 0, self._timeout_ms)
+            request = GetRequest(self._request.bucket, key, 0, remaining_ms)
             self._coordinator.get(request, lambda result, key=key: decided(key, result))  # type: ignore[misc]
 
     def _take(self, candidates: list[tuple[int, bytes, bool | None]], verdicts: dict[bytes, bool]) -> None:
