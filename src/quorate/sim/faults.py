@@ -74,6 +74,8 @@ class Faults:
         self._drawn = [kind for kind in self.enabled if kind != DAYS]
         wide = DAYS not in self.enabled and cluster.options.grace_ms > 20 * CLOCK_JUMPS_MS[-1]
         self._jumps_ms = CLOCK_JUMPS_MS if wide else CLOCK_JUMPS_AMONG_DAYS_MS
+        self._jumped_ms = dict.fromkeys(cluster.machines, 0)
+        """Member → how far its wall clock is off, by the jumps that have not been taken back."""
         self._days = Days(cluster, workload, self._note)
         self._power_promised = cluster.defaults.durability == "fsync"
         self._running = False
@@ -114,9 +116,9 @@ class Faults:
             self._later(self._rng.uniform(2_000.0, 12_000.0), self._tell_of_days)
 
     def stop(self) -> None:
-        """No more faults, and none left: links, disks and clocks' rates are healthy, every machine is started."""
+        """No more faults, and none left: links, disks and clocks are healthy, every machine is started."""
         self._running = False
-        self._note("heal", "all links and disks are healthy")
+        self._note("heal", "all links, disks and clocks are healthy")
         self._days.abandon()
         network = self._cluster.network
         for (source, target), link in network.links.items():
@@ -125,6 +127,7 @@ class Faults:
             link.recover()
         for number, machine in self._cluster.machines.items():
             machine.disk.recover()
+            self._jump(number, -self._jumped_ms[number])
             if not machine.up:
                 self._cluster.start(number)
 
@@ -437,9 +440,13 @@ class Faults:
     def _clock_jump(self, rng: SeededRng) -> str:
         number = rng.choice(list(self._cluster.machines))
         by_ms = rng.choice(self._jumps_ms) * (1 if rng.chance(0.5) else -1)
-        self._cluster.jump(number, by_ms)
-        self._later(rng.uniform(200.0, 10_000.0), lambda: self._cluster.jump(number, -by_ms))
+        self._jump(number, by_ms)
+        self._later(rng.uniform(200.0, 10_000.0), lambda: self._jump(number, -by_ms))
         return f"n{number} by {by_ms} ms"
+
+    def _jump(self, number: int, by_ms: int) -> None:
+        self._jumped_ms[number] += by_ms
+        self._cluster.jump(number, by_ms)
 
     def _slow_disk(self, rng: SeededRng) -> str:
         """One disk, or all of them, as on shared storage."""

@@ -31,7 +31,7 @@ BUCKETS: Final = (BUCKET_SIBLINGS, BUCKET_LAST_WRITE_WINS, BUCKET_EXPIRING)
 
 PACES: Final = (0.2, 0.5, 1.0, 1.0)
 """Some seeds have hurried clients, so that requests meet within one turn and within one sync."""
-PATIENCE_MS = 500
+PATIENCE_MS = 150
 """How much longer than its request's time limit a client waits before it calls the node mute."""
 
 _encode = msgspec.msgpack.Encoder().encode
