@@ -269,6 +269,7 @@ def test_an_answer_that_does_not_fit_the_question_ends_the_exchange(covered: byt
     cluster, _ = with_answers(lambda cluster, reply: msgspec.structs.replace(reply, covered=covered), keys)
     # Only a listing that was cut has an end that an answer can go beyond.
     assert exchange(cluster, 1, 2).ended_because == "the peer answered beyond what it was asked"
+    assert len(sent(cluster, LeafKeys)) == 1
 
 
 def test_an_answer_with_an_unknown_status_ends_the_exchange() -> None:
