@@ -18,7 +18,6 @@ STATES = {
     "exchanges",
     "records_received_in_repair",
     "records_collected",
-    "collections_without_proof",
     "records_damaged",
     "hints_expired",
 }
