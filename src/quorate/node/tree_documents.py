@@ -12,7 +12,6 @@ crash); one document for all (megabytes in one value).
 
 from __future__ import annotations
 
-import sys
 from array import array
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -28,6 +27,8 @@ _PREFIX_END: Final = b"tree;"
 _HEAD_KEY: Final = PREFIX + b"head"
 _FORMAT: Final = 1
 _DOCUMENTS_PER_BATCH: Final = 256
+_BIG_ENDIAN: Final = array("Q", [1]).tobytes()[-1] == 1
+"""This machine's own order of bytes; on the disk it is little-endian, since a data directory may move."""
 
 
 class Shape(msgspec.Struct, frozen=True, array_like=True):
@@ -114,8 +115,7 @@ def _split_key(key: bytes) -> tuple[int, int]:
 
 
 def _to_bytes(leaves: array[int]) -> bytes:
-    """Little-endian on every machine: a data directory may move."""
-    if sys.byteorder == "big":
+    if _BIG_ENDIAN:
         leaves = leaves[:]
         leaves.byteswap()
     return leaves.tobytes()
@@ -123,7 +123,7 @@ def _to_bytes(leaves: array[int]) -> bytes:
 
 def _from_bytes(raw: bytes) -> array[int]:
     leaves = array("Q", raw)
-    if sys.byteorder == "big":
+    if _BIG_ENDIAN:
         leaves.byteswap()
     return leaves
 
