@@ -170,8 +170,9 @@ def test_while_a_node_is_silent_calls_go_to_others_long_before_an_attempt_is_giv
             while not arrived.is_set():  # Unknown nodes are tried in turn.
                 stuck.append(asyncio.create_task(bucket.get("k")))
                 await turn()
-            while not node.silent_ms:
-                await asyncio.wait(stuck, timeout=streams._SWEEP_INTERVAL_S)
+            async with asyncio.timeout(10):
+                while not node.silent_ms:
+                    await asyncio.wait(stuck, timeout=streams._SWEEP_INTERVAL_S)
             asked = len(silent.sent(b"KV.GET"))
             await asyncio.gather(*(bucket.get("k") for _ in range(50)))
             assert len(silent.sent(b"KV.GET")) == asked

@@ -9,7 +9,7 @@ import pytest
 
 from quorate.core.membership.failure_detector import FailureDetector
 from quorate.core.membership.silence import ASIDE_MS_MAX, SILENT_MS, TIMES_USUAL, Silence
-from quorate.core.messages import HintedWrite, Probe, Read, Write
+from quorate.core.messages import HintedRead, HintedWrite, Probe, Read, Write
 from quorate.core.store import GetRequest, GetResult, PutRequest, PutResult
 from quorate.node.listening import LATE_MS, listen
 from quorate.node.requests import AGED_TURNS, TICK_MS, RequestTable
@@ -159,15 +159,19 @@ def test_without_tokens_reads_in_flight_wait() -> None:
 
 def test_a_read_with_a_hedge_on_its_way_asks_nobody_else() -> None:
     cluster = SmallCluster(size=5)
-    homes, _ = cluster.preference_list(b"k")
+    homes, fallbacks = cluster.preference_list(b"k")
     shared = cluster.nodes[homes[0]]._shared
     cluster.put(homes[0], b"k", b"v")
     cluster.world.run(1_000)
     shared.read_latency.estimate_ms = 1.0
-    cluster.delay_ms = {homes[1]: 90, homes[2]: 90}
+    cluster.kill(homes[1])  # So that fallbacks are in reserve.
+    cluster.delay_ms = {homes[2]: 45, fallbacks[0]: 40}
+    cluster.talking = {fallbacks[0]}
     cluster.sent.clear()
     assert isinstance(cluster.get(homes[0], b"k"), GetResult)
-    assert sorted(reads_asked(cluster)) == sorted(homes[1:])
+    asked = [target for _, target, message in cluster.sent if isinstance(message, Read | HintedRead)]
+    assert asked == [homes[2], fallbacks[0]]
+    assert cluster.counter("peers_silent") == 1
     assert (cluster.counter("reads_hedged"), cluster.counter("reads_around_silence")) == (1, 0)
 
 
@@ -261,7 +265,10 @@ def test_a_node_that_serves_reads_alone_comes_to_suspect_a_silent_peer_by_its_pr
     cluster.put(1, b"k", b"v")
     cluster.world.run(2_000)
     cluster.muted = {2}
-    start_reads(cluster, 1_000)
+    cluster.sent.clear()
+    start_reads(cluster, 2)
+    cluster.world.run(1_000)
+    assert reads_asked(cluster).count(2) == 1
     assert 2 in cluster.nodes[1]._shared.detector.suspects
     assert any(isinstance(message, Probe) for _, _, message in cluster.sent)
     cluster.muted = set()

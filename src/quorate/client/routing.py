@@ -9,7 +9,8 @@ Three separate judgements, because three different things go wrong (hard case 33
 - a node that owes replies and says nothing is *silent*: latency is learned from replies, so that of a node that was
   stopped would stay good until the first attempt is given up, 125 ms and hundreds of requests later. The silence is
   part of the score for as long as it lasts, and gone with the first reply. All scores rise if all are silent, so a
-  cluster that is late as a whole, or a client that stood still itself, changes nothing;
+  cluster that is late as a whole, or a client that stood still itself, changes nothing. Only the asynchronous shell
+  tells it: threads of the synchronous one, with one request each, would all have asked before it is known;
 - a node that refuses, drops or does not answer is *in doubt*: it gets no requests until a probe (PING, with backoff)
   is answered. If nobody is free of doubt, the doubted are asked all the same;
 - a node that answers slowly, or only with errors, keeps its figure until the figure fades: an unused node's latency

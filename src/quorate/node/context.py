@@ -136,7 +136,7 @@ class NodeContext:
         return Failure(kind, message, self.names(sorted(missing)))  # type: ignore[arg-type]
 
     def nearest_first(self, members: tuple[int, ...], turn: int) -> list[int]:
-        """Connected members in the order to ask them: rotated by `turn`; then the slow, the silent and the suspected."""
+        """Connected members in the order to ask them: rotated by `turn`, then the slow, the silent, the suspected."""
         count = len(members)
         if count > 1:
             turn %= count

@@ -116,7 +116,6 @@ class RequestTable:
             self._running = True
             self._started_ms = self._clock.monotonic_ms()
             self._tick = 0
-            self._marks.clear()
             self._turn_later(self._started_ms)
         due = self._tick + math.ceil(delay_ms / TICK_MS) + 1
         slot = self._wheel.get(due)
