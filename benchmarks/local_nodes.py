@@ -58,6 +58,14 @@ class Nodes:
         for number in numbers:
             self._processes[number].wait()
 
+    def stop(self, *numbers: int) -> None:
+        """Stop nodes (default: all) cleanly, and wait until they have ended."""
+        numbers = numbers or tuple(self._processes)
+        for number in numbers:
+            self._processes[number].send_signal(signal.SIGTERM)
+        for number in numbers:
+            self._processes[number].wait()
+
     def pause(self, number: int) -> None:
         self._processes[number].send_signal(signal.SIGSTOP)
 

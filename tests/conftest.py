@@ -7,6 +7,7 @@ shown when a test fails.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import queue
@@ -14,16 +15,24 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
+import hypothesis
 import pytest
 
 from quorate.cli.local_cluster import LocalCluster, plan_cluster
 from quorate.core.errors import StartupError
 from quorate.core.ring.ring import Member
+
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explore", max_examples=2_000, deadline=None)
+# A property that fails once in a hundred runs must be found by looking for it, not by whoever happens to run the tests:
+# `make test ARGS="tests/property --hypothesis-profile=explore"` looks.
+hypothesis.settings.load_profile("fixed")
 
 EVENT_TIMEOUT_S = 60.0
 BASE_PORTS = range(11_000, 31_000, 300)
@@ -186,6 +195,8 @@ class Cluster:
     def close(self) -> None:
         for node in self._nodes.values():
             node.close()
+        if self.plan.path in _port_locks:
+            _port_locks.pop(self.plan.path).close()
 
     def logs(self) -> str:
         return "\n".join(f"--- {number}\n{node.log()}" for number, node in self._nodes.items())
@@ -206,23 +217,37 @@ def run_cli(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[
     )
 
 
+_port_locks: dict[Path, BinaryIO] = {}
+"""By the cluster's directory: held until the cluster is closed, or this process ends."""
+
+
 def plan_on_free_ports(path: Path, **options: Any) -> LocalCluster:
-    """A plan for a new cluster on ports that are free now."""
+    """A plan for a new cluster on ports that are free now, and that no other test process will use.
+
+    Free is not enough: another process may choose the same ports before the nodes have bound them, or while they are
+    being restarted.
+    """
     bases = list(BASE_PORTS)
     random.shuffle(bases)
     for base in bases:
+        lock = (Path(tempfile.gettempdir()) / f"quorate-test-ports-{base}.lock").open("ab")
         try:
-            return plan_cluster(path, port=base, **options)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            plan = plan_cluster(path, port=base, **options)
+        except BlockingIOError:
+            lock.close()
         except StartupError as error:
+            lock.close()
             if "is in use" not in str(error):
                 raise
+        else:
+            _port_locks[path] = lock
+            return plan
     raise AssertionError("no free ports")
 
 
 def free_base_port() -> int:
     """A base port for `quorate up` whose ports are free now."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         plan = plan_on_free_ports(Path(folder) / "x", nodes=3, partitions=16)
         return int(plan.cluster.ring.members[0].client_address.rpartition(":")[2]) - 1

@@ -125,6 +125,17 @@ def test_spaces_are_separate_and_a_batch_spans_them(lab: Lab) -> None:
     assert [engine.get(space, b"k") for space in Space] == [b"DATA", None, b"HINTS"]
 
 
+def test_a_scan_ends_where_it_was_told_even_if_its_caller_has_forgotten_the_end(lab: Lab) -> None:
+    """RocksDB keeps a pointer to the bound, not a copy: bytes that nobody holds are soon something else."""
+    engine = lab.open()
+    keys = [bytes([letter]) * 20 for letter in b"abcdef"]
+    engine.write([(Space.DATA, key, b"x") for key in keys])
+    scans = [engine.scan(Space.DATA, b"a", bytes(bytearray(b"c" * 20))) for _ in range(50)]
+    others = [bytes(bytearray(b"\xff" * 20)) for _ in range(5_000)]
+    assert [[key for key, _ in scan] for scan in scans] == [keys[:2]] * 50
+    assert len(others) == 5_000
+
+
 def test_scan_is_ordered_and_keeps_its_bounds(lab: Lab) -> None:
     engine = lab.open()
     keys = [b"b", b"a", b"aa", b"\x00", b"c", b"a\x00", b"\xfe\xff"]

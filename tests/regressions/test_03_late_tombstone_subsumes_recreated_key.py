@@ -10,7 +10,14 @@ from __future__ import annotations
 import pytest
 
 from quorate.core.causality.dotted_version_vectors import live_siblings
+from quorate.core.envelope import unpack
+from quorate.core.messages import FLAG_HINTED, Write
+from quorate.core.ports import Space
+from quorate.core.record import decode_record
+from quorate.core.store import PutResult
 from tests.property.pure_replicas import ActorChoice, Disk, PureReplicas, PureStore, by_the_rule, member_alone
+from tests.unit.collecting import GRACE_HOURS, OPTIONS, collect, deleted, gone
+from tests.unit.small_cluster import SmallCluster
 
 
 def live_values(store: PureStore) -> list[bytes]:
@@ -74,3 +81,31 @@ def test_a_put_concurrent_with_the_delete_is_kept_with_the_tombstone() -> None:
     for store in replicas.stores:
         assert replicas.standing(store) == {tombstone, concurrent}
         assert live_values(store) == [b"%d" % concurrent]
+
+
+def test_on_nodes_a_hinted_tombstone_comes_home_after_the_key_was_collected_and_created_again() -> None:
+    """The real protocol: the tombstone waits as a hint while all replicas collect theirs, and then comes home."""
+    cluster = SmallCluster(size=4, options=OPTIONS)
+    homes, (fallback, *_) = cluster.preference_list(b"k")
+    deleted(cluster)
+    place, tombstone = next(
+        (place, unpack(place[1], stored)[2])
+        for place, stored in cluster.engines[homes[0]].data.items()
+        if place[0] == Space.DATA
+    )
+    cluster.wait(hours=GRACE_HOURS + 1)
+    collect(cluster)
+    assert gone(cluster)
+    assert isinstance(cluster.put(homes[0], b"k", b"again"), PutResult)
+    cluster.world.run(100)
+    version = cluster.ring.version
+    for home in homes:
+        for flags in (FLAG_HINTED, 0):  # As a hint, which is refused for its age, and as any write whatever.
+            cluster.nodes[home].on_message(fallback, Write(1, 1_000, version, place[1], tombstone, flags), 0.0)
+    cluster.world.run(100)
+    assert cluster.counter("hints_refused_as_too_old") == 3
+    assert cluster.values(homes[1], b"k", r=3) == [b"again"]
+    collect(cluster)
+    assert cluster.values(homes[2], b"k", r=3) == [b"again"]
+    held = [decode_record(body).siblings for body in cluster.bodies(b"k") if body]
+    assert [len(siblings) for siblings in held] == [1, 1, 1], "and the tombstone is collected once more"

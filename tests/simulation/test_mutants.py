@@ -13,18 +13,23 @@ import pytest
 
 from quorate.core.causality.actor import make_actor
 from quorate.core.causality.version_vectors import join
+from quorate.core.envelope import HEADER_BYTES, digest_of
+from quorate.core.limits import COLLECT_ENTRIES_MAX
 from quorate.core.quorum.put_tally import FAIL, WAIT
-from quorate.core.record import TOMBSTONE, Record
-from quorate.node import coordinator, records
+from quorate.core.record import TOMBSTONE, Record, decode_record
+from quorate.node import collector, coordinator, get_operation, records, replica, sweep
+from quorate.node.anti_entropy import AntiEntropy
+from quorate.node.collector import Collector
 from quorate.node.commit_queue import CommitQueue
 from quorate.node.epochs import Epochs
-from quorate.node.get_operation import GetOperation
 from quorate.node.handoff import Handoff
 from quorate.node.hints import HintStore
 from quorate.node.put_operation import PutOperation
 from quorate.node.records import RecordStore
 from quorate.node.requests import RequestTable
-from quorate.sim.faults import ONE_DOWN
+from quorate.node.tree_documents import load_trees
+from quorate.node.trees import Trees
+from quorate.sim.faults import BIT_FLIP, DAYS, ONE_DOWN
 from quorate.sim.run import SimOptions, run
 from tests.simulation.test_scenarios import dots_reused_when_killed_in_the_midst_of_a_put
 
@@ -61,9 +66,9 @@ def replicas_acknowledge_and_store_nothing(patch: pytest.MonkeyPatch) -> None:
 def send_before_the_commit(patch: pytest.MonkeyPatch) -> None:
     genuine = RecordStore.write
 
-    def write(self: Any, key: Any, body: Any, marker: Any, synced: Any, callback: Any, argument: Any) -> None:
+    def write(self: Any, key: Any, body: Any, marker: Any, synced: Any, callback: Any, argument: Any, old: Any) -> None:
         callback(argument, True)
-        genuine(self, key, body, marker, synced, lambda argument, durable: None, argument)
+        genuine(self, key, body, marker, synced, lambda argument, durable: None, argument, old)
 
     patch.setattr(RecordStore, "write", write)
 
@@ -115,10 +120,6 @@ def the_earliest_write_wins(patch: pytest.MonkeyPatch) -> None:
         return Record(record.clock, [min(record.siblings, key=lambda sibling: sibling.time)])
 
     patch.setattr(records, "resolve_last_write_wins", resolve)
-
-
-def no_read_repair(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(GetOperation, "_repair", lambda self, behind: None)
 
 
 def unknown_is_called_not_done(patch: pytest.MonkeyPatch) -> None:
@@ -205,6 +206,70 @@ def nobody_stands_in(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(coordinator, "plan_put", lambda node, placement, strict: genuine(node, placement, True))
 
 
+def expired_values_are_answered(patch: pytest.MonkeyPatch) -> None:
+    genuine = get_operation.live_siblings
+    patch.setattr(get_operation, "live_siblings", lambda record, now_ms: genuine(record, 0))
+
+
+def what_is_dead_is_listed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(replica, "live_siblings", lambda record, now_ms: record.siblings)
+
+
+def collection_asks_and_does_not_listen(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(collector, "_confirmed", lambda answers, member: frozenset(range(COLLECT_ENTRIES_MAX)))
+
+
+def collection_after_half_of_grace(patch: pytest.MonkeyPatch) -> None:
+    def horizon_ms(self: Any) -> int:
+        return int(self._node.clock.wall_ms() - self._node.options.grace_ms // 2)
+
+    patch.setattr(Collector, "horizon_ms", horizon_ms)
+
+
+def a_record_written_since_the_proof_is_removed_too(patch: pytest.MonkeyPatch) -> None:
+    def read(self: Any, key: bytes, digest: int) -> Record | None:
+        stored = self._node.records.read(key)
+        return None if stored is None else decode_record(stored[2])
+
+    genuine = RecordStore.remove
+
+    def remove(self: Any, key: bytes, digest: int, callback: Any, argument: Any) -> bool:
+        return genuine(self, key, self.read(key)[0], callback, argument)
+
+    patch.setattr(Collector, "_read", read)
+    patch.setattr(RecordStore, "remove", remove)
+    patch.setattr(collector, "collected", lambda record, horizon_ms: None)
+
+
+def nobody_checks_checksums(patch: pytest.MonkeyPatch) -> None:
+    def unpack(key: bytes, stored: bytes) -> tuple[int, int, bytes]:
+        body = stored[HEADER_BYTES:]
+        return digest_of(key, body), int.from_bytes(stored[HEADER_BYTES - 8 : HEADER_BYTES], "big"), body
+
+    patch.setattr(records, "unpack", unpack)
+    patch.setattr(sweep, "unpack", unpack)
+
+
+def replicas_never_compare(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(AntiEntropy, "start", lambda self: None)
+    patch.setattr(AntiEntropy, "wake", lambda self, peer: None)
+
+
+def the_walk_counts_again_what_writes_have_counted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Trees, "_update_with_care", lambda self, key, delta: self._forests[self.n_of(key)].update(key, delta))
+
+
+def trees_on_the_disk_are_always_believed(patch: pytest.MonkeyPatch) -> None:
+    def start(self: Any) -> None:
+        self._unready = dict.fromkeys(load_trees(self._engine, self._shape(), self._forests) or [], b"")
+        self._choose_update()
+        self._walk_soon()
+
+    patch.setattr(Trees, "start", start)
+
+
+COLLECTING = (DAYS, "partition", "wipe", "loss")
+
 MUTANTS: list[tuple[Mutate, set[str], SimOptions, int]] = [
     (acknowledge_one_replica_early, {"W", "R", "D"}, SimOptions(seconds=10), 5),
     (acknowledge_before_the_disk_has_it, {"W", "D"}, SimOptions(seconds=10, durability="fsync"), 5),
@@ -215,7 +280,6 @@ MUTANTS: list[tuple[Mutate, set[str], SimOptions, int]] = [
     (sync_keeps_what_was_overwritten, {"Z"}, SimOptions(seconds=10), 10),
     (sync_forgets_tombstones, {"D"}, SimOptions(seconds=10), 10),
     (the_earliest_write_wins, {"D"}, SimOptions(seconds=10), 10),
-    (no_read_repair, {"C"}, SimOptions(seconds=20, faults=("wipe",)), 15),
     (unknown_is_called_not_done, {"F"}, SimOptions(seconds=20), 15),
     (nobody_looks_at_the_clock, {"reply"}, SimOptions(seconds=10), 10),
     (answers_come_twice, {"reply"}, SimOptions(seconds=10), 5),
@@ -227,6 +291,15 @@ MUTANTS: list[tuple[Mutate, set[str], SimOptions, int]] = [
     (hints_wait_for_a_connection, {"hint"}, SimOptions(seconds=20), 10),
     (a_put_keeps_no_hint_for_whom_it_misses, {"W"}, SimOptions(seconds=10), 10),
     (nobody_stands_in, {"A"}, SimOptions(seconds=10, faults=(ONE_DOWN,)), 5),
+    (expired_values_are_answered, {"Z"}, SimOptions(seconds=10), 5),
+    (what_is_dead_is_listed, {"L"}, SimOptions(seconds=20), 15),
+    (collection_asks_and_does_not_listen, {"G", "Z"}, SimOptions(seconds=30, faults=COLLECTING), 25),
+    (collection_after_half_of_grace, {"G"}, SimOptions(seconds=20, faults=(DAYS,)), 15),
+    (a_record_written_since_the_proof_is_removed_too, {"G", "D"}, SimOptions(seconds=40, faults=(DAYS,)), 15),
+    (nobody_checks_checksums, {"F", "C", "record", "exception"}, SimOptions(seconds=20, faults=(BIT_FLIP,)), 15),
+    (the_walk_counts_again_what_writes_have_counted, {"T"}, SimOptions(seconds=20, faults=("kill", "power")), 15),
+    (trees_on_the_disk_are_always_believed, {"T"}, SimOptions(seconds=20, faults=("kill", "restart")), 15),
+    (replicas_never_compare, {"C"}, SimOptions(seconds=20, faults=("partition", "kill")), 15),
 ]
 
 

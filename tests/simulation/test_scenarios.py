@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quorate.core.ports import Space
-from quorate.core.store import Admin, Failure, GetRequest, GetResult, PutRequest, PutResult
+from quorate.core.store import Admin, Failure, GetRequest, GetResult, KeysPage, KeysRequest, PutRequest, PutResult
 from quorate.sim.run import SimOptions, Simulation
 
 BUCKET = b"carts"
@@ -18,9 +18,16 @@ class Story:
         for number in self.cluster.machines:
             self.cluster.start(number)
         self.until_connected()
+        self.until_filled()
 
     def until_connected(self) -> None:
         assert self.simulation._wait(self.cluster.whole, 10_000)
+
+    def until_filled(self) -> None:
+        """Until every node knows that its copies can be read."""
+        machines = self.cluster.machines.values()
+        nodes = [machine.node for machine in machines if machine.node is not None]
+        assert self.simulation._wait(lambda: not any(node._shared.filling.partitions for node in nodes), 20_000)
 
     def passes(self, milliseconds: float) -> None:
         self.simulation._pass(milliseconds)
@@ -157,6 +164,7 @@ def test_a_wiped_coordinator_does_not_reuse_its_dots() -> None:
     answers = story.put(1, b"k", b"after the wipe")
     story.passes(500)
     assert isinstance(answers[0], PutResult)
+    story.until_filled()
     for node in (1, 2, 3):
         assert sorted(sibling.value for sibling in story.get(node, b"k", r=3).siblings) == [b"3", b"after the wipe"]
     assert story.cluster.observer.violations == []
@@ -289,6 +297,26 @@ def test_a_home_and_its_stand_in_count_once() -> None:
     assert answers == []
     story.passes(1_000)
     assert isinstance(answers[0], Failure) and answers[0].kind == "unknown"
+
+
+def test_a_listing_is_answered_within_its_time_although_its_replicas_differ() -> None:
+    """The quorum reads of what they differ in had the whole time again, after the scans had taken half of it."""
+    story = Story(nodes=3)
+    links = story.cluster.network.links
+    links[1, 2].loss = links[1, 3].loss = 1.0
+    story.put(1, b"k", b"only here", w=1)
+    story.passes(50)
+    for other in (2, 3):
+        links[1, other].loss = 0.0
+        links[other, 1].set_delay(400.0, 0.1)
+    store = story.cluster.machines[1].node
+    assert store is not None
+    answers: list[KeysPage | Failure] = []
+    store.keys(KeysRequest(BUCKET, b"", 10, "", 1_000), answers.append)
+    story.passes(300)
+    links[2, 1].loss = links[3, 1].loss = 1.0  # What the scans found is on its way; the reads will wait in vain.
+    story.passes(750)
+    assert len(answers) == 1 and isinstance(answers[0], Failure) and answers[0].kind == "unavailable"
 
 
 def dots_reused_when_killed_in_the_midst_of_a_put() -> list[str]:

@@ -9,10 +9,20 @@ from __future__ import annotations
 import pytest
 
 from quorate.sim.batch import replay_command
+from quorate.sim.cluster import add_counts
 from quorate.sim.faults import KINDS, ONE_DOWN
 from quorate.sim.run import SimOptions, run
 
 OPTIONS = SimOptions(seconds=20)
+STATES = {
+    "exchanges",
+    "records_received_in_repair",
+    "records_collected",
+    "collections_without_proof",
+    "records_damaged",
+    "hints_expired",
+}
+"""What nodes count, and some of these seeds must bring them to."""
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -34,7 +44,7 @@ def test_other_cluster_sizes(nodes: int, seed: int) -> None:
 def test_without_faults_nothing_fails(seed: int) -> None:
     outcome = run(seed, SimOptions(seconds=10, faults=()))
     assert outcome.violations == []
-    assert set(outcome.operations) <= {"get ok", "put ok", "put repeated"}
+    assert set(outcome.operations) <= {"get ok", "list ok", "put ok", "put repeated"}
     assert outcome.operations["get ok"] > 100 and outcome.operations["put ok"] > 150
 
 
@@ -48,16 +58,19 @@ def test_with_one_node_out_at_a_time_nobody_is_refused(seed: int) -> None:
 
 def test_the_seeds_see_every_kind_of_fault_and_of_outcome() -> None:
     faults: dict[str, int] = {}
+    reached: dict[str, int] = {}
     operations: dict[str, int] = {}
     durabilities = set()
-    for seed in range(12):
+    for seed in range(20):
         outcome = run(seed, OPTIONS)
         durabilities.add(outcome.durability)
-        for sums, counts in ((faults, outcome.faults), (operations, outcome.operations)):
-            for what, times in counts.items():
-                sums[what] = sums.get(what, 0) + times
-    assert set(KINDS) <= set(faults)
-    assert set(operations) == {"get ok", "get unanswered", "put ok", "put not done", "put repeated", "put unknown"}
+        add_counts(faults, outcome.faults)
+        add_counts(operations, outcome.operations)
+        add_counts(reached, outcome.reached)
+    assert set(KINDS) <= set(faults) and "days passed" in faults
+    assert set(reached) >= STATES, STATES - set(reached)
+    outcomes = {"get ok", "get unanswered", "list ok", "list unanswered"}
+    assert set(operations) == outcomes | {"put ok", "put not done", "put repeated", "put unknown"}
     assert durabilities == {"os", "fsync"}
 
 

@@ -8,7 +8,7 @@ usual). The servers run on a loop of their own in a thread, so that blocking cli
 import asyncio
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import hiredis
 import msgspec
@@ -108,6 +108,8 @@ class FakeNode:
     def answer(self, session: _Session, arguments: list[bytes]) -> object:
         self.commands.append(arguments)
         if arguments[0] == b"AUTH":
+            if self.cluster.password is None:
+                return b"-ERR AUTH <password> called without any password configured for the default user\r\n"
             session.authenticated = arguments[1].decode() == self.cluster.password
             return b"+OK\r\n" if session.authenticated else b"-WRONGPASS wrong password\r\n"
         if not session.authenticated:
@@ -119,11 +121,21 @@ class FakeNode:
 class FakeCluster:
     """`with FakeCluster(3) as cluster:`; `cluster.kill(i)` and `cluster.revive(i)` stop and restart a listener."""
 
-    def __init__(self, nodes: int = 3, partitions: int = 16, password: str | None = None) -> None:
+    def __init__(
+        self,
+        nodes: int = 3,
+        partitions: int = 16,
+        password: str | None = None,
+        cluster_id: str = CLUSTER_ID,
+        ports: Sequence[int] = (),
+    ) -> None:
         self.password = password
+        self.cluster_id = cluster_id
         self.values: dict[bytes, tuple[bytes, str, int]] = {}
         self.buckets: dict[str, dict] = {}
         self.nodes = [FakeNode(self, number) for number in range(1, nodes + 1)]
+        for node, port in zip(self.nodes, ports, strict=False):
+            node.port = port
         self.partitions = partitions
         self.version = 1
         self.context = 0
@@ -154,16 +166,20 @@ class FakeCluster:
         self.run(self.nodes[index].listen())
 
     @property
+    def ports(self) -> list[int]:
+        return [node.port for node in self.nodes]
+
+    @property
     def seeds(self) -> str:
         return ",".join(node.address for node in self.nodes)
 
-    def ring_of(self, nodes: list[FakeNode], version: int = 1, cluster_id: str = CLUSTER_ID) -> Ring:
+    def ring_of(self, nodes: list[FakeNode], version: int = 1) -> Ring:
         members = [
             Member(n.number, f"{n.number:032x}", f"n{n.number}", f"h{n.number}", "z", 1, "", n.address, "")
             for n in nodes
         ]
         owners = [members[partition % len(members)].number for partition in range(self.partitions)]
-        return Ring(cluster_id, version, members, owners)
+        return Ring(self.cluster_id, version, members, owners)
 
     def owner(self, name: bytes) -> FakeNode:
         number = self.ring.owners[self.ring.partition_of_slot(slot_of_name(name))]
@@ -183,6 +199,9 @@ class FakeCluster:
         if len(arguments) > 1 and int(arguments[1]) >= self.ring.version:
             return bulk(None)
         return bulk(msgspec.json.encode(self.ring))
+
+    def _cluster(self, _: list[bytes]) -> bytes:
+        return bulk(self.cluster_id)
 
     def _buckets(self, _: list[bytes]) -> bytes:
         return bulk(json.dumps(self.buckets))

@@ -124,6 +124,7 @@ class FakeStore:
         self.fail_next: list[Failure] = []
         self.requests: list[Any] = []
         self.counted: list[str] = []
+        self.repaired: list[bytes] = []
 
     def release(self, index: int = 0) -> None:
         """Answer one of the held requests."""
@@ -199,6 +200,13 @@ class FakeStore:
 
     def bucket_properties(self, bucket: bytes) -> BucketProperties:
         return self.data.buckets.get(bucket, BucketProperties())
+
+    def repair(self, bucket: bytes, reply: Callable[[Admin | Failure], None]) -> None:
+        self.repaired.append(bucket)
+        self.repair_status(reply)
+
+    def repair_status(self, reply: Callable[[Admin | Failure], None]) -> None:
+        reply(Admin({"state": "done" if self.repaired else "idle"}))
 
     def set_bucket(self, bucket: bytes, changes: Mapping[str, str], reply: Callable[[Admin | Failure], None]) -> None:
         try:

@@ -43,6 +43,11 @@ class World:
             callback()
         self.now_ms = end
 
+    def step(self) -> None:
+        """Run the next callback alone."""
+        self.now_ms, _, callback = heapq.heappop(self._heap)
+        callback()
+
 
 class _Handle:
     def cancel(self) -> None:
@@ -153,7 +158,10 @@ class Wire:
 class SmallCluster:
     """`nodes[number]`, numbers from 1."""
 
-    def __init__(self, size: int = 3, partitions: int = 16, options: NodeOptions | None = None) -> None:
+    def __init__(
+        self, size: int = 3, partitions: int = 16, options: NodeOptions | None = None, anti_entropy: bool = False
+    ) -> None:
+        """`anti_entropy` false: nodes compare with each other only when a test makes them."""
         self.world = World()
         self.ring: Ring = create_ring("ab" * 16, [member(number) for number in range(1, size + 1)], partitions)
         self.defaults = default_properties(size)
@@ -171,6 +179,7 @@ class SmallCluster:
         self.delay_ms: dict[int, float] = {}
         """Members all of whose messages, both ways, take so long instead of a millisecond."""
         self.options = options or NodeOptions()
+        self.anti_entropy = anti_entropy
         for number in range(1, size + 1):
             self.ports[number] = Ports(self.world)
             self.engines[number] = DictEngine(self.ports[number])
@@ -196,7 +205,9 @@ class SmallCluster:
             scheduler=ports,
             rng=ports,
             defaults=self.defaults,
-            options=self.options,
+            options=self.options
+            if self.anti_entropy
+            else msgspec.structs.replace(self.options, anti_entropy_interval_ms=0),
         )
         self.nodes[number] = node
         node.start(lambda: None)

@@ -1,6 +1,7 @@
 """What only the synchronous client has: threads, a bounded number of sockets, and a thread that keeps house."""
 
 import gc
+import itertools
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ import pytest
 import quorate
 from quorate.client import sockets
 from quorate.client.commands import get_command, ping_command
+from quorate.client.introduction import Introduction
 from quorate.client.protocol import AttemptFailure, FailureKind
 from quorate.client.sockets import SocketNode
 from quorate.client.synchronous_calls import SyncCalls, _keep_house
@@ -49,8 +51,8 @@ def test_a_connection_with_a_reply_outstanding_is_not_used_again() -> None:
     with FakeCluster(1) as cluster:
         cluster.nodes[0].script = lambda arguments: HANG if b"b:first" in arguments else None
         node = SocketNode(cluster.nodes[0].address)
-        assert node.exchange(get_command(b"b", "first", None), 30.0, None).kind is FailureKind.TIMED_OUT
-        assert node.exchange(ping_command(), 2_000.0, None) == b"PONG"
+        assert node.exchange(get_command(b"b", "first", None), 30.0, Introduction).kind is FailureKind.TIMED_OUT
+        assert node.exchange(ping_command(), 2_000.0, Introduction) == b"PONG"
         assert cluster.nodes[0].connections_made == 2
         node.close()
 
@@ -61,25 +63,25 @@ def test_the_sockets_of_a_node_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
         arrived = threading.Event()
         cluster.nodes[0].script = lambda arguments: (arrived.set(), HANG)[1] if arguments[0] == b"KV.GET" else None
         node = SocketNode(cluster.nodes[0].address)
-        holder = threading.Thread(target=node.exchange, args=(get_command(b"b", "k", None), 300.0, None))
+        holder = threading.Thread(target=node.exchange, args=(get_command(b"b", "k", None), 300.0, Introduction))
         holder.start()
         assert arrived.wait(10)
-        refused = node.exchange(ping_command(), 20.0, None)
+        refused = node.exchange(ping_command(), 20.0, Introduction)
         assert isinstance(refused, AttemptFailure) and refused.kind is FailureKind.NOT_SENT
         holder.join()
-        assert node.exchange(ping_command(), 2_000.0, None) == b"PONG"
+        assert node.exchange(ping_command(), 2_000.0, Introduction) == b"PONG"
         node.close()
 
 
 def test_a_connection_that_the_node_closed_is_replaced_before_it_is_used() -> None:
     with FakeCluster(1) as cluster:
         node = SocketNode(cluster.nodes[0].address)
-        assert node.exchange(ping_command(), 2_000.0, None) == b"PONG"
+        assert node.exchange(ping_command(), 2_000.0, Introduction) == b"PONG"
         cluster.kill(0)
-        failure = node.exchange(ping_command(), 2_000.0, None)
+        failure = node.exchange(ping_command(), 2_000.0, Introduction)
         assert failure.kind is FailureKind.NOT_SENT, "certainly not sent, not merely lost"
         cluster.revive(0)
-        assert node.exchange(ping_command(), 2_000.0, None) == b"PONG"
+        assert node.exchange(ping_command(), 2_000.0, Introduction) == b"PONG"
         node.close()
 
 
@@ -87,7 +89,8 @@ def test_more_than_the_reply_is_malformed() -> None:
     with FakeCluster(1) as cluster:
         cluster.nodes[0].script = lambda arguments: b"+PONG\r\n+PONG\r\n"
         assert (
-            SocketNode(cluster.nodes[0].address).exchange(ping_command(), 2_000.0, None).kind is FailureKind.MALFORMED
+            SocketNode(cluster.nodes[0].address).exchange(ping_command(), 2_000.0, Introduction).kind
+            is FailureKind.MALFORMED
         )
 
 
@@ -96,7 +99,8 @@ def test_a_reply_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None
     with FakeCluster(1) as cluster:
         cluster.nodes[0].script = lambda arguments: b"$9999\r\n" + b"x" * 2_000
         assert (
-            SocketNode(cluster.nodes[0].address).exchange(ping_command(), 2_000.0, None).kind is FailureKind.MALFORMED
+            SocketNode(cluster.nodes[0].address).exchange(ping_command(), 2_000.0, Introduction).kind
+            is FailureKind.MALFORMED
         )
 
 
@@ -106,3 +110,17 @@ def test_the_housekeeping_thread_ends_with_a_forgotten_client() -> None:
     del calls
     gc.collect()
     _keep_house(reference, threading.Event(), threading.Event())
+
+
+def test_nothing_is_sent_once_connecting_has_used_up_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeCluster(1) as cluster:
+        node = SocketNode(cluster.nodes[0].address)
+        times_ms = itertools.count(0.0, 1_000.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(sockets, "now_ms", lambda: next(times_ms))
+            failure = node.exchange(ping_command(), 1_500.0, Introduction)
+        assert failure.kind is FailureKind.NOT_SENT
+        assert node.exchange(ping_command(), 2_000.0, Introduction) == b"PONG"
+        assert cluster.nodes[0].commands == [[b"PING"]]
+        assert cluster.nodes[0].connections_made == 1, "the connection was kept for the next one"
+        node.close()

@@ -35,7 +35,18 @@ LAYERS: dict[str, frozenset[str]] = {
 
 PURE_MODULES = frozenset(
     {
-        *("__future__", "base64", "binascii", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib"),
+        *(
+            "__future__",
+            "array",
+            "base64",
+            "binascii",
+            "bisect",
+            "collections",
+            "dataclasses",
+            "enum",
+            "functools",
+            "hashlib",
+        ),
         *("heapq", "hmac", "itertools", "math", "operator", "string", "struct", "typing", "msgspec", "xxhash"),
     }
 )

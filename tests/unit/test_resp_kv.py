@@ -146,6 +146,14 @@ def test_documents_are_json() -> None:
     assert (ring["version"], len(ring["members"]), len(ring["owners"])) == (1, 3, 64)
 
 
+def test_the_cluster_is_told_by_its_id() -> None:
+    session = Session()
+    assert session.call("KV.CLUSTER").decode() == json.loads(session.call("KV.RING"))["cluster_id"]
+    assert session.call("COMMAND", "INFO", "kv.cluster")[0][1] == 1
+    locked = Session(password="secret")
+    assert str(locked.call("KV.CLUSTER")).startswith("NOAUTH")
+
+
 def test_the_ring_is_sent_only_if_it_is_newer() -> None:
     session = Session()
     assert session.call("KV.RING", 0) is not None
@@ -169,3 +177,13 @@ def test_every_limit_of_a_key_is_reachable() -> None:
     name = "b" * limits.BUCKET_NAME_BYTES_MAX + ":" + "k" * limits.KEY_BYTES_MAX
     session.call("KV.PUT", name, "v")
     assert session.call("GET", name) == b"v"
+
+
+def test_repair_is_begun_and_looked_at() -> None:
+    session = Session()
+    assert json.loads(session.call("KV.REPAIR", "STATUS")) == {"state": "idle"}
+    assert json.loads(session.call("KV.REPAIR", "START", "carts")) == {"state": "done"}
+    assert json.loads(session.call("KV.REPAIR", "start")) == {"state": "done"}
+    assert session.store.repaired == [b"carts", b""]
+    for bad in (["KV.REPAIR", "STOP"], ["KV.REPAIR", "STATUS", "carts"], ["KV.REPAIR", "START", "a:b"]):
+        assert str(session.call(*bad)).startswith("ERR ")

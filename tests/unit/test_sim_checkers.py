@@ -306,18 +306,33 @@ def test_the_holder_of_the_only_copy_may_not_lose_its_unsynced_hint() -> None:
 
 def test_the_observer_sees_dots_in_hints_and_hints_that_go() -> None:
     observer = Observer()
-    removed: list[tuple[int, int, bytes, Clock]] = []
-    observer.on_hint_removed = lambda member, home, key, clock: removed.append((member, home, key, clock))
+    removed: list[tuple[int, int, bytes, Clock, int]] = []
+    observer.on_hint_removed = lambda *hint: removed.append(hint)
     observe = observer.of_member(4)
     key = hint_key(2, KEY)
-    stored = pack_hint(key, Hint(0, 0, 0, encode_record(FIRST)))
+    stored = pack_hint(key, Hint(1234, 0, 0, encode_record(FIRST)))
     observe(Space.HINTS, key, None, stored)
     assert observer.dots_of(write(b"one")) == [(A, 1)]
     other = record({A: 1}, sibling(A, 1, b"another"))
     observe(Space.HINTS, key, stored, pack_hint(key, Hint(0, 0, 0, encode_record(other))))
     assert checks(observer.violations) == ["dot"]
     observe(Space.HINTS, key, stored, None)
-    assert removed == [(4, 2, KEY, {A: 1})]
+    assert removed == [(4, 2, KEY, {A: 1}, 1234)]
+
+
+def test_a_disk_that_may_be_emptied_or_is_damaged_is_no_copy() -> None:
+    lab = Disks(synced=False)
+    for member in (1, 2):
+        lab.store(member, FIRST)
+    assert lab.may_lose(1) and lab.copies.safe_without_hints({KEY: {A: 1}}, [1])
+    lab.copies.doubtful[2] = True
+    assert not lab.may_lose(1)
+    lab.copies.trust(2)
+    lab.disks[2].flip(KEY, 200)
+    assert not lab.may_lose(1) and lab.may_lose(2)
+    lab.hint(4, 3, FIRST)
+    assert lab.may_lose(1), "the hint is a copy"
+    assert not lab.copies.safe_without_hints({KEY: {A: 1}}, [1]), "until it expires"
 
 
 def test_a_write_has_seen_what_came_in_the_same_turn_and_does_not_stand_beside_it() -> None:

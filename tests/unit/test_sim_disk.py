@@ -181,3 +181,38 @@ def test_a_dead_process_touches_no_disk() -> None:
     lab.die()
     with pytest.raises(AssertionError, match="dead process"):
         engine.get(Space.DATA, b"k")
+
+
+def test_a_flipped_bit_is_one_bit_and_goes_with_the_next_write() -> None:
+    lab = Lab()
+    engine = lab.open()
+    engine.write([(Space.DATA, b"k", b"\x00\x00\x00"), (Space.DATA, b"other", b"\x00")])
+    for bit in (0, 9, 1_000_003):
+        lab.disk.flip(b"k", bit)
+    assert sum(byte.bit_count() for byte in lab.disk.values[Space.DATA][b"k"]) == 3
+    assert lab.disk.values[Space.DATA][b"other"] == b"\x00"
+    engine.write([(Space.DATA, b"k", b"new")])
+    assert contents(lab.disk)[b"k"] == b"new"
+
+
+def test_what_was_written_back_survives_a_loss_of_power() -> None:
+    lab = Lab()
+    lab.open().write([(Space.DATA, b"k", b"v")])
+    lab.disk.write_back()
+    lab.die()
+    assert lab.disk.lose_power() == 0
+    assert contents(lab.disk) == {b"k": b"v"}
+
+
+def test_a_store_that_empties_itself_is_told_of_as_a_whole() -> None:
+    seen: list[bytes] = []
+    emptied: list[bool] = []
+    lab = Lab()
+    lab.disk = Disk(lab.world, Streams(1).stream("disk", 1), lambda space, key, old, new: seen.append(key))
+    lab.disk.on_emptied = lambda: emptied.append(True)
+    engine = lab.open()
+    engine.write([(Space.DATA, b"a", b"1"), (Space.DATA, b"b", b"2"), (Space.HINTS, b"h", b"3")])
+    engine.delete_range(Space.HINTS, b"", b"\xff")
+    assert emptied == []
+    engine.delete_range(Space.DATA, b"", b"\xff")
+    assert (contents(lab.disk), seen, emptied) == ({}, [b"a", b"b", b"h"], [True])

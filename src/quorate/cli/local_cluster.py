@@ -20,7 +20,7 @@ from quorate.core.limits import PARTITIONS_DEFAULT
 from quorate.core.ring.ring import Member
 from quorate.core.wire.address import join_address, split_address
 from quorate.server.cluster_file import ClusterFile, found_cluster, read_cluster_file, write_cluster_file
-from quorate.server.configuration import EngineName, check_partitions
+from quorate.server.configuration import EngineName, check_grace, check_partitions
 from quorate.server.data_directory import new_id
 from quorate.server.listeners import bind
 
@@ -64,6 +64,7 @@ def plan_cluster(
     engine: EngineName | None = None,
     partitions: int | None = None,
     password: str | None = None,
+    grace_s: int | None = None,
 ) -> LocalCluster:
     """The cluster in `path`, or a new one there; None: as it is, or the default.
 
@@ -75,10 +76,10 @@ def plan_cluster(
     known = read_cluster_file(cluster_path)
     if known is None:
         _refuse_orphans(path)
-        cluster = _create(nodes or NODES_DEFAULT, port or PORT_DEFAULT, engine, partitions, password)
+        cluster = _create(nodes or NODES_DEFAULT, port or PORT_DEFAULT, engine, partitions, password, grace_s)
         write_cluster_file(cluster_path, cluster)
         return LocalCluster(path, cluster, created=True)
-    _refuse_changes(known, path, nodes, port, engine, partitions)
+    _refuse_changes(known, path, nodes, port, engine, partitions, grace_s)
     if password is not None and password != known.password:
         known = msgspec.structs.replace(known, password=password)
         write_cluster_file(cluster_path, known)
@@ -91,17 +92,29 @@ def base_port(cluster: ClusterFile) -> int:
 
 
 def _create(
-    nodes: int, port: int, engine: EngineName | None, partitions: int | None, password: str | None
+    nodes: int,
+    port: int,
+    engine: EngineName | None,
+    partitions: int | None,
+    password: str | None,
+    grace_s: int | None,
 ) -> ClusterFile:
     if partitions is not None:
         check_partitions(partitions)
+    if grace_s is not None:
+        check_grace(grace_s)
     members = [_member(number, port) for number in range(1, nodes + 1)]
     for member in members:
         for what, address in (("client", member.client_address), ("peer", member.peer_address)):
             bind(address, what).close()
     try:
         return found_cluster(
-            new_id(), members, partitions or PARTITIONS_DEFAULT, engine or "rocksdb", password=password or ""
+            new_id(),
+            members,
+            partitions or PARTITIONS_DEFAULT,
+            engine or "rocksdb",
+            password=password or "",
+            grace_s=grace_s or 0,
         )
     except CallerError as error:
         raise StartupError(f"cannot make a cluster: {error}") from None
@@ -139,12 +152,14 @@ def _refuse_changes(
     port: int | None,
     engine: EngineName | None,
     partitions: int | None,
+    grace_s: int | None,
 ) -> None:
     has = {
         "--nodes": (nodes, len(cluster.ring.members)),
         "--port": (port, base_port(cluster)),
         "--engine": (engine, cluster.engine),
         "--partitions": (partitions, cluster.ring.partitions),
+        "--grace": (grace_s, cluster.grace_s),
     }
     for option, (asked, is_now) in has.items():
         if asked is not None and asked != is_now:

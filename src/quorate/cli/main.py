@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "start": ("start", "Run one node."),
     "status": ("show", "What every node says about itself, and how it is seen."),
     "hints": ("hints", "Writes that nodes keep for others that cannot be reached."),
+    "repair": ("repair", "Verify and compare all replicas now, and repair what differs."),
     "ring": ("show", "Who owns how much of the ring."),
     "where": ("show", "Which replicas hold a key, and what each holds right now."),
     "put": ("values", "Store a value."),

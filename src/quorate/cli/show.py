@@ -28,7 +28,9 @@ def status_command(node: str, password: str | None, as_json: bool) -> int:
 
     "seen as" is up, suspected (asked last, fallbacks take its writes) or down, as the asked node alone has seen it;
     "in flight" is requests out of how many it takes on before it sheds load; "background" is the rate at which hints
-    and other background work may run now. Exits with 1 if any node says that it is not up, or does not answer.
+    and other background work may run now; "compared" is how many of its partitions a node has compared with another
+    replica since it was started, and within what time all of them were (--json tells each partition's last comparison
+    and what differed). Exits with 1 if any node says that it is not up, or does not answer.
     """
     with Link(node, password) as link:
         document = link.document("KV.STATUS")
@@ -98,7 +100,7 @@ def _print_status(document: dict[str, Any]) -> None:
     opinions = reports[seen_by].get("peers", {})
     table = table_of(
         *("node", "state", "seen as", "answers in", "clients", "owns", "uptime", "version"),
-        *("in flight", "background", "hints", "disk free", "connected to"),
+        *("in flight", "background", "hints", "compared", "disk free", "connected to"),
     )
     notes = []
     for member in document["members"]:
@@ -132,9 +134,19 @@ def _status_row(member: dict[str, Any], opinion: dict[str, Any] | None, partitio
         "–" if in_flight is None else str(in_flight) if limit is None else f"{in_flight} of {limit}",
         "–" if rate is None else f"{rate}/s",
         "–" if hints is None else str(sum(count["hints"] for count in hints["homes"].values())),
+        _compared(report.get("anti_entropy")),
         f"{report['disk_free_fraction']:.0%}" if "disk_free_fraction" in report else "–",
         ", ".join(report.get("connected_to", [])) or "–",
     ]
+
+
+def _compared(found: dict[str, Any] | None) -> str:
+    """How far this node's comparisons with others reach back."""
+    if found is None:
+        return "–"
+    if found["all_compared_within_s"] is None:
+        return f"{found['compared']} of {found['partitions']}"
+    return f"all within {_duration(found['all_compared_within_s'])}"
 
 
 def _coloured(state: str) -> str:

@@ -41,7 +41,8 @@ def _fault_kinds(_context: click.Context, _parameter: click.Parameter, text: str
 @click.option("--seconds", type=click.FloatRange(1, 86_400), default=60.0, show_default=True, help="Virtual, per run.")
 @click.option("--nodes", type=click.IntRange(1, 50), default=5, show_default=True)
 @click.option("--clients", type=click.IntRange(1, 100), default=5, show_default=True)
-@click.option("--keys", type=click.IntRange(1, 1000), default=5, show_default=True, help="In each of two buckets.")
+@click.option("--keys", type=click.IntRange(1, 1000), default=5, show_default=True, help="In each of three buckets.")
+@click.option("--cold-keys", type=click.IntRange(0, 10_000), default=40, show_default=True, help="Seldom used ones.")
 @click.option("--durability", type=click.Choice(["os", "fsync"]), help="By default each seed chooses.")
 @click.option("--faults", callback=_fault_kinds, metavar="A,B,…", help="Kinds that may occur, or 'none'. Default: all.")
 @click.option("--jobs", type=click.IntRange(1, 256), default=os.cpu_count() or 1, show_default="one per core")
@@ -54,6 +55,7 @@ def sim_command(
     nodes: int,
     clients: int,
     keys: int,
+    cold_keys: int,
     durability: str | None,
     faults: tuple[str, ...],
     jobs: int,
@@ -67,8 +69,8 @@ def sim_command(
     """
     if trace and runs != 1:
         raise click.UsageError("--trace prints the transcript of one run; leave --runs out")
-    settings = {"nodes": nodes, "seconds": seconds, "clients": clients, "keys": keys, "durability": durability}
-    options = msgspec.convert({**settings, "faults": faults}, SimOptions)
+    settings = {"nodes": nodes, "seconds": seconds, "clients": clients, "keys": keys, "cold_keys": cold_keys}
+    options = msgspec.convert({**settings, "durability": durability, "faults": faults}, SimOptions)
     first = secrets.randbelow(1 << 32) if seed is None else seed
     started = time.monotonic()
     if trace:
@@ -81,14 +83,18 @@ def sim_command(
 
 
 def _follow(outcomes: Iterator[Outcome], runs: int, options: SimOptions, as_json: bool) -> dict[str, dict[str, int]]:
-    """Show each outcome as it comes; returns sums: operations, faults, failed (seed → number of violations)."""
-    total: dict[str, dict[str, int]] = {"operations": {}, "faults": {}, "failed": {}}
+    """Show each outcome as it comes; returns sums: operations, faults, reached, failed (seed → violations)."""
+    total: dict[str, dict[str, int]] = {"operations": {}, "faults": {}, "reached": {}, "failed": {}}
     columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=runs == 1 or not console.is_terminal) as progress:
         task = progress.add_task("", total=runs)
         for outcome in outcomes:
-            for name, counts in (("operations", outcome.operations), ("faults", outcome.faults)):
+            for name, counts in (
+                ("operations", outcome.operations),
+                ("faults", outcome.faults),
+                ("reached", outcome.reached),
+            ):
                 for what, times in counts.items():
                     total[name][what] = total[name].get(what, 0) + times
             if as_json:
@@ -119,7 +125,7 @@ def _summarise(total: dict[str, dict[str, int]], first: int, runs: int, elapsed_
         document = {"first_seed": first, "runs": runs, "elapsed_s": round(elapsed_s, 3), **total}
         click.echo(json.dumps({**document, "failed": [int(seed) for seed in failed]}))
         return
-    for name in ("operations", "faults"):
+    for name in ("operations", "faults", "reached"):
         counts = ", ".join(f"{times} {what}" for what, times in sorted(total[name].items()))
         click.echo(f"{name}: {counts or 'none'}")
     verdict = f"{len(failed)} of {runs} runs failed" if failed else f"all {runs} runs passed"

@@ -30,6 +30,7 @@ from quorate.server.configuration import load_configuration
 @click.option("--password", envvar="QUORATE_PASSWORD", help="What clients must know.  [env: QUORATE_PASSWORD]")
 @click.option("--engine", type=click.Choice(["rocksdb", "memory"]), help="Where data is kept.  [default: rocksdb]")
 @click.option("--partitions", type=int, help="Partitions of a new cluster, a power of two.  [default: 1024]")
+@click.option("--grace", "grace_s", type=int, metavar="SECONDS", help="Of a new cluster: see `quorate up --help`.")
 @click.option("--insecure", is_flag=True, default=None, help="Listen for other machines without authentication.")
 @click.option("--attached", is_flag=True, hidden=True, help="Stop when stdin ends; report peers on stdout.")
 @click.option("--json", "as_json", is_flag=True, hidden=True, help="Events are JSON anyway.")

@@ -47,6 +47,10 @@ _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright
 )
 @click.option("--engine", type=click.Choice(["rocksdb", "memory"]), help="Where data is kept.  [default: rocksdb]")
 @click.option("--partitions", type=int, help="Partitions of a new cluster, a power of two.  [default: 1024]")
+@click.option(
+    "--grace", "grace_s", type=int, metavar="SECONDS",
+    help="How long what was deleted is remembered at least.  [default: 86400]",
+)  # fmt: skip
 @click.option("--password", envvar="QUORATE_PASSWORD", help="What clients must know; kept with the cluster.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON lines on stdout, for programs.")
 def up_command(
@@ -55,6 +59,7 @@ def up_command(
     data: Path,
     engine: Any,
     partitions: int | None,
+    grace_s: int | None,
     password: str | None,
     as_json: bool,
 ) -> int:
@@ -62,7 +67,7 @@ def up_command(
 
     Run it again with the same --data to resume the same cluster.
     """
-    plan = plan_cluster(data, nodes, port, engine, partitions, password)
+    plan = plan_cluster(data, nodes, port, engine, partitions, password, grace_s)
     return asyncio.run(Supervisor(plan, as_json).run())
 
 

@@ -13,6 +13,7 @@ from time import monotonic
 
 from quorate.client import commands
 from quorate.client.housekeeping import Timetable, learn_ring
+from quorate.client.introduction import Introduction
 from quorate.client.operations import Operation, RetryBudget
 from quorate.client.protocol import AttemptFailure, Command, FailureKind, Reply
 from quorate.client.routing import Router
@@ -146,7 +147,8 @@ class AsyncCalls:
     def _open(self, node: StreamNode, timeout_ms: float) -> asyncio.Task[AttemptFailure | None]:
         """Begin to open a connection, unless that is under way already."""
         if node.opening is None:
-            node.opening = asyncio.ensure_future(open_connection(node, self._traffic, self._password, timeout_ms))
+            introduction = Introduction(self._password, self._router.cluster_id)
+            node.opening = asyncio.ensure_future(open_connection(node, self._traffic, introduction, timeout_ms))
             node.opening.add_done_callback(lambda _: setattr(node, "opening", None))
         return node.opening
 

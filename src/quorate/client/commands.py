@@ -188,6 +188,11 @@ def authentication_command(password: str) -> Command:
     return Command("AUTH", encode(b"AUTH", password.encode()), bytes, Safety.READ)
 
 
+def cluster_command() -> Command:
+    """Ask the node which cluster it belongs to."""
+    return Command("KV.CLUSTER", encode(b"KV.CLUSTER"), bytes, Safety.READ)
+
+
 def object_of_reply(command: Command, reply: bytes) -> dict[str, Any]:
     """The JSON object in a reply; raises `PeerError` if it holds none."""
     try:

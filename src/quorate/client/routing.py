@@ -18,7 +18,8 @@ Three separate judgements, because three different things go wrong (hard case 33
   a share of 1% is a p99.
 
 Invariants: departed members keep no entry; every walk is bounded by the number of members; there is no randomness.
-Another cluster's ring is never taken over (hard case 20), nor an older version.
+Another cluster's ring is never taken over (hard case 20), nor an older version. That a node belongs to the cluster is
+asked on every new connection (`introduction`).
 """
 
 from __future__ import annotations
@@ -150,6 +151,11 @@ class Router(Generic[NodeT]):
     @property
     def ring(self) -> Ring | None:
         return None if self._view is None else self._view.ring
+
+    @property
+    def cluster_id(self) -> str | None:
+        """The cluster of the first ring installed, for ever; None before that."""
+        return None if self._view is None else self._view.ring.cluster_id
 
     def install(self, ring: Ring, source: NodeT | None = None) -> list[NodeT]:
         """Take over `ring`, told by `source`; gives the nodes that are members no more, to be closed.

@@ -9,13 +9,14 @@ from __future__ import annotations
 import select
 import socket
 from collections import deque
+from collections.abc import Callable
 from threading import BoundedSemaphore, Lock
 from time import monotonic
 
 import hiredis
 
-from quorate.client.commands import authentication_command
-from quorate.client.protocol import AttemptFailure, Command, FailureKind, Reply, failure_of
+from quorate.client.introduction import Introduction
+from quorate.client.protocol import AttemptFailure, Command, FailureKind, Reply
 from quorate.client.routing import Node
 from quorate.core.limits import REPLY_BYTES_MAX, SOCKETS_PER_NODE_MAX
 
@@ -45,20 +46,35 @@ class Connection:
         return not self._poll.poll(0)
 
     def exchange(self, payload: bytes, timeout_ms: float) -> Reply:
-        """Send and receive. After an `AttemptFailure` the connection must be closed."""
+        """Send a command and receive its reply. After an `AttemptFailure` the connection must be closed."""
+        return self.exchange_all(payload, 1, timeout_ms)[-1]
+
+    def exchange_all(self, payload: bytes, count: int, timeout_ms: float) -> list[Reply]:
+        """Send `count` commands in one piece and receive their replies.
+
+        If the last item is an `AttemptFailure`, some replies did not come, or more than these came; the connection
+        must be closed.
+        """
         deadline_ms = now_ms() + timeout_ms
+        replies: list[Reply] = []
         try:
             self._socket.settimeout(timeout_ms / 1000)
             self._socket.sendall(payload)
-            return self._receive(deadline_ms)
+            while len(replies) < count:
+                replies.append(self._receive(deadline_ms))
+            if self._reader.has_data():
+                raise hiredis.ProtocolError("more came than the reply that was asked for")
         except TimeoutError:
-            return AttemptFailure(FailureKind.TIMED_OUT, f"no answer within {timeout_ms:.0f} ms")
+            replies.append(AttemptFailure(FailureKind.TIMED_OUT, f"no answer within {timeout_ms:.0f} ms"))
         except OSError as error:
-            return AttemptFailure(FailureKind.LOST, f"the connection was lost ({error.strerror or error})")
+            replies.append(AttemptFailure(FailureKind.LOST, f"the connection was lost ({error.strerror or error})"))
         except (hiredis.ProtocolError, MemoryError) as error:
-            return AttemptFailure(FailureKind.MALFORMED, f"the node does not speak RESP as it should: {error}")
+            message = f"the node does not speak RESP as it should: {error}"
+            replies.append(AttemptFailure(FailureKind.MALFORMED, message))
+        return replies
 
     def _receive(self, deadline_ms: float) -> Reply:
+        """The next reply; raises `OSError` or `hiredis.ProtocolError` if there is to be none."""
         received = 0
         while (reply := self._reader.gets()) is False:
             remaining_ms = deadline_ms - now_ms()
@@ -67,13 +83,11 @@ class Connection:
             self._socket.settimeout(remaining_ms / 1000)
             data = self._socket.recv(_RECEIVE_BYTES)
             if not data:
-                return AttemptFailure(FailureKind.LOST, "the connection was lost (closed by the node)")
+                raise ConnectionResetError("closed by the node")
             self._reader.feed(data)
             received += len(data)
             if received > REPLY_BYTES_MAX:
-                return AttemptFailure(FailureKind.MALFORMED, f"a reply of more than {REPLY_BYTES_MAX} bytes")
-        if self._reader.has_data():
-            return AttemptFailure(FailureKind.MALFORMED, "more came than the reply that was asked for")
+                raise hiredis.ProtocolError(f"a reply of more than {REPLY_BYTES_MAX} bytes")
         return reply
 
     def close(self) -> None:
@@ -92,24 +106,28 @@ class SocketNode(Node):
         self._lock = Lock()
         self._closed = False
 
-    def exchange(self, command: Command, attempt_ms: float, password: str | None) -> Reply:
-        """One attempt at this node: a reply, or an `AttemptFailure`."""
+    def exchange(self, command: Command, attempt_ms: float, introduce: Callable[[], Introduction]) -> Reply:
+        """One attempt at this node: a reply, or an `AttemptFailure`. `introduce` is asked if it has to connect."""
         started_ms = now_ms()
         if not self._free.acquire(timeout=attempt_ms / 1000):
             return AttemptFailure(FailureKind.NOT_SENT, f"all {SOCKETS_PER_NODE_MAX} connections were in use")
         with self._lock:
             self.in_flight += 1
         try:
-            connection = self._idle_connection() or self._open(attempt_ms, password)
+            connection = self._idle_connection() or self._open(started_ms + attempt_ms, introduce())
             if isinstance(connection, AttemptFailure):
                 return connection
-            reply = connection.exchange(command.payload(attempt_ms), attempt_ms - (now_ms() - started_ms))
-            if isinstance(reply, AttemptFailure) or self._closed:
+            remaining_ms = attempt_ms - (now_ms() - started_ms)
+            if remaining_ms <= 0:
+                self._put_back(connection)
+                return AttemptFailure(FailureKind.NOT_SENT, f"{attempt_ms:.0f} ms had passed once it was connected")
+            reply = connection.exchange(command.payload(attempt_ms), remaining_ms)
+            if isinstance(reply, AttemptFailure):
                 connection.close()
             else:
                 with self._lock:
                     self.observe(now_ms() - started_ms)
-                self._idle.append(connection)
+                self._put_back(connection)
             return reply
         finally:
             with self._lock:
@@ -122,6 +140,12 @@ class SocketNode(Node):
         while self._idle:
             self._idle.pop().close()
 
+    def _put_back(self, connection: Connection) -> None:
+        if self._closed:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
     def _idle_connection(self) -> Connection | None:
         while True:
             try:
@@ -132,7 +156,9 @@ class SocketNode(Node):
                 return connection
             connection.close()
 
-    def _open(self, timeout_ms: float, password: str | None) -> Connection | AttemptFailure:
+    def _open(self, deadline_ms: float, introduction: Introduction) -> Connection | AttemptFailure:
+        """A connection whose node has answered the introduction well."""
+        timeout_ms = max(1.0, deadline_ms - now_ms())
         try:
             connected = socket.create_connection((self.host, self.port), timeout=timeout_ms / 1000)
         except TimeoutError:
@@ -141,18 +167,13 @@ class SocketNode(Node):
             return AttemptFailure(FailureKind.NOT_SENT, f"no connection: {getattr(error, 'strerror', None) or error}")
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(connected)
-        if password is None:
+        commands = introduction.commands()
+        if not commands:
             return connection
-        command = authentication_command(password)
-        reply = connection.exchange(command.payload(timeout_ms), timeout_ms)
-        if command.accepts(reply):
+        remaining_ms = max(1.0, deadline_ms - now_ms())
+        payload = b"".join(command.payload(remaining_ms) for command in commands)
+        objection = introduction.objection(connection.exchange_all(payload, len(commands), remaining_ms))
+        if objection is None:
             return connection
         connection.close()
-        return not_authenticated(command, reply)
-
-
-def not_authenticated(command: Command, reply: Reply) -> AttemptFailure:
-    """What a failed AUTH means for the command that was to follow it: it was never sent."""
-    failure = failure_of(command, reply)
-    kind = FailureKind.REFUSED if failure.kind is FailureKind.REFUSED else FailureKind.NOT_SENT
-    return AttemptFailure(kind, failure.message)
+        return objection

@@ -22,8 +22,8 @@ from typing import Final, cast
 
 import hiredis
 
-from quorate.client.commands import authentication_command
-from quorate.client.protocol import AttemptFailure, FailureKind, Reply, failure_of
+from quorate.client.introduction import Introduction
+from quorate.client.protocol import AttemptFailure, FailureKind, Reply
 from quorate.client.routing import Node
 from quorate.core.limits import (
     CALLS_IN_FLIGHT_MAX,
@@ -265,9 +265,9 @@ class Connection(asyncio.Protocol):
 
 
 async def open_connection(
-    node: StreamNode, traffic: Traffic, password: str | None, timeout_ms: float
+    node: StreamNode, traffic: Traffic, introduction: Introduction, timeout_ms: float
 ) -> AttemptFailure | None:
-    """Add a connection to `node`, authenticated if there is a password; a failure says why there is none."""
+    """Add a connection to `node` once it has answered the introduction well; a failure says why there is none."""
     connection: Connection | None = None
     ready = False
     try:
@@ -275,13 +275,13 @@ async def open_connection(
             _, connection = await traffic.loop.create_connection(
                 lambda: Connection(node, traffic), node.host, node.port
             )
-            if password is not None:
-                command = authentication_command(password)
-                reply = await connection.send(command.payload(timeout_ms), timeout_ms, now_ms())
-                if not command.accepts(reply):
-                    failure = failure_of(command, reply)
-                    refused = failure.kind is FailureKind.REFUSED
-                    return failure if refused else AttemptFailure(FailureKind.NOT_SENT, failure.message)
+            now = now_ms()
+            answers = [
+                connection.send(command.payload(timeout_ms), timeout_ms, now) for command in introduction.commands()
+            ]
+            objection = introduction.objection([await answer for answer in answers])
+            if objection is not None:
+                return objection
             if connection not in traffic.connections:
                 return AttemptFailure(FailureKind.NOT_SENT, "the node closed the connection at once")
         node.connections.append(connection)

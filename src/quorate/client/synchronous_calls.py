@@ -13,6 +13,7 @@ from threading import Event, Thread
 
 from quorate.client import commands
 from quorate.client.housekeeping import Timetable, learn_ring
+from quorate.client.introduction import Introduction
 from quorate.client.operations import Operation, RetryBudget
 from quorate.client.protocol import AttemptFailure, Command, FailureKind, Reply
 from quorate.client.routing import Router
@@ -65,7 +66,7 @@ class SyncCalls:
             raise CallerError("the client is closed; connect again")
         while True:
             node, attempt_ms = operation.attempt(now)
-            reply = node.exchange(command, attempt_ms, self._password)
+            reply = node.exchange(command, attempt_ms, self._introduction)
             if command.accepts(reply):
                 if node.failures:
                     node.worked()
@@ -84,12 +85,16 @@ class SyncCalls:
         self._router.fade(now)
         for node in self._router.due_probes(now):
             command = commands.ping_command()
-            if command.accepts(node.exchange(command, PROBE_TIMEOUT_MS, self._password)):
+            if command.accepts(node.exchange(command, PROBE_TIMEOUT_MS, self._introduction)):
                 node.probed()
         if self._timetable.poll_is_due(self._router, now):
             with contextlib.suppress(QuorateError):
                 self._learn_ring(PROBE_TIMEOUT_MS)
         return self._timetable.wait_ms(self._router, now_ms()) / 1000
+
+    def _introduction(self) -> Introduction:
+        """For a connection that is opened now: the ring may have been learned since the last one."""
+        return Introduction(self._password, self._router.cluster_id)
 
     def _learn_ring(self, timeout_ms: float) -> None:
         to_close: list[SocketNode] = []
@@ -100,7 +105,7 @@ class SyncCalls:
                 if self._closed.is_set():
                     reply: Reply = AttemptFailure(FailureKind.NOT_SENT, "the client was closed")
                 else:
-                    reply = node.exchange(command, timeout_ms, self._password)
+                    reply = node.exchange(command, timeout_ms, self._introduction)
                 node, command = steps.send(reply)
         except StopIteration:
             pass

@@ -64,6 +64,13 @@ def split_storage_key(stored: bytes) -> tuple[int, bytes, bytes]:
     return int.from_bytes(stored[:2], "big"), stored[3:end], stored[end:]
 
 
+def prefix_end(prefix: bytes) -> bytes:
+    """The smallest byte string above everything that starts with `prefix`, itself the beginning of a storage key."""
+    stripped = prefix.rstrip(b"\xff")
+    assert stripped, "a storage key starts with its partition, which is below 0x4000"
+    return stripped[:-1] + bytes([stripped[-1] + 1])
+
+
 def check_bucket_name(bucket: bytes) -> None:
     if not 1 <= len(bucket) <= BUCKET_NAME_BYTES_MAX:
         raise CallerError(f"a bucket's name has 1 to {BUCKET_NAME_BYTES_MAX} bytes; this one has {len(bucket)}")

@@ -102,6 +102,47 @@ HINTS_BYTES_MAX = 1024 * MIB
 HINTS_IN_FLIGHT_MAX = 64
 """Hints on the way to one home at a time."""
 
+# Anti-entropy.
+ANTI_ENTROPY_INTERVAL_MS = 10_000
+EXCHANGE_KEYS_MAX = 512
+"""Keys that one question to a replica lists."""
+EXCHANGE_RECORDS_MAX = 256
+"""Records that one answer carries."""
+EXCHANGE_BYTES_MAX = MIB
+"""Of the records of one answer, and of the writes on the way; a record that is larger goes alone (hard case 36)."""
+EXCHANGE_RECORD_BYTES_MAX = FRAME_BYTES_MAX - 4 * MIB
+"""A record that is larger fits in no frame, and stays where it is."""
+EXCHANGE_SCANNED_RECORDS_MAX = 4_096
+"""Records that one question makes each side look at; as many as it takes, in the turns of the loop."""
+EXCHANGE_WRITES_IN_FLIGHT_MAX = 64
+EXCHANGE_RECORDS_HELD_MAX_MS = 60_000
+"""A peer's records that could not be taken in for so long are dropped: what is older may have been collected since."""
+EXCHANGE_ANSWERS_MAX = 16
+"""Questions that a node works on at once; above this it answers that it is overloaded."""
+SCAN_CHUNK_RECORDS = 256
+SCAN_CHUNK_BYTES = 2 * MIB
+"""What a background scan reads in one turn of the loop, whichever comes first."""
+
+# Hash trees.
+DAMAGED_KEYS_MAX = 16_384
+"""Damaged records that a node remembers; one that it forgets and reads again costs a rebuild of its partition."""
+
+# Collection of tombstones and expired values.
+COLLECT_ENTRIES_MAX = 256
+"""Keys that one message about collection may name."""
+COLLECT_BATCH_ENTRIES = 64
+"""Keys that this node names in one: each replica reads as many records in one turn of the loop."""
+COLLECT_BATCHES_PROVEN_MAX = 256
+"""Batches whose proof is there and whose quiet time is not over; at this the sweep waits."""
+COLLECT_ATTEMPTS_MAX = 3
+COLLECT_TIMEOUT_MS = 10_000
+COLLECT_QUIET_MS = 2 * REQUEST_TIMEOUT_MAX_MS + 60_000
+"""Between the proof and the removal: longer than any message that carries a record may be under way. A read repair may
+be decided when its read's time is over, and then has as long again."""
+SWEEP_INTERVAL_MIN_MS = 60_000
+SWEEP_PAUSE_MS = 50.0
+"""Between two chunks of a sweep, which makes it slow even where nothing else is going on."""
+
 # Time.
 GRACE_DEFAULT_MS = 24 * 3_600_000
 CLOCK_SKEW_MAX_MS = 60_000
@@ -123,4 +164,8 @@ assert FRAME_BYTES_MAX < PEER_OUTPUT_BYTES_MAX
 assert RECONNECT_DELAY_MIN_MS < RECONNECT_DELAY_MAX_MS
 assert REQUEST_TIMEOUT_DEFAULT_MS <= REQUEST_TIMEOUT_MAX_MS
 assert CALLS_IN_FLIGHT_MAX <= PIPELINE_COMMANDS_MAX
+assert EXCHANGE_KEYS_MAX * (KEY_BYTES_MAX + BUCKET_NAME_BYTES_MAX + 32) + EXCHANGE_BYTES_MAX < FRAME_BYTES_MAX
+assert COLLECT_BATCH_ENTRIES <= COLLECT_ENTRIES_MAX
+assert 2 * EXCHANGE_RECORDS_HELD_MAX_MS < COLLECT_QUIET_MS
+assert 2 * REQUEST_TIMEOUT_MAX_MS < COLLECT_QUIET_MS < GRACE_DEFAULT_MS // 8
 assert SLOTS & (SLOTS - 1) == 0 and PARTITIONS_DEFAULT <= SLOTS

@@ -31,6 +31,8 @@ class Status(IntEnum):
     OVERLOADED = 5
     DAMAGED = 6
     """The record there is does not match its checksum. Not an answer: "absent" would be a false one."""
+    NOT_READY = 7
+    """This replica is being filled anew (a read), or its tree is being rebuilt (an exchange): ask another, or later."""
 
 
 SCAN_KEYS_MAX = 10_000
@@ -41,6 +43,8 @@ NO_BASE = -1
 
 FLAG_FSYNC = 1
 FLAG_LAST_WRITE_WINS = 2
+FLAG_HINTED = 4
+"""In a `Write` that brings a hint home: what is too old by the receiver's clock is not taken in."""
 
 
 class _Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -125,6 +129,8 @@ class Scan(_Message, frozen=True, tag=8):
     prefix: bytes
     positions: list[ScanPosition]
     limit: int
+    now_ms: int = 0
+    """The wall clock (Unix milliseconds) by which values have expired, which is the coordinator's; 0: the replica's."""
 
 
 class ScannedKey(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -185,6 +191,8 @@ class HintedWrite(_Message, frozen=True, tag=14):
     key: bytes
     body: bytes
     flags: int
+    since_ms: int = 0
+    """The oldest hint that `body` was built on (Unix milliseconds), from which the age of this one counts; 0: none."""
 
 
 class HintedRead(_Message, frozen=True, tag=15):
@@ -208,6 +216,125 @@ class ProbeReply(_Message, frozen=True, tag=17):
     id: int
 
 
+class TreeRoots(_Message, frozen=True, tag=18):
+    """Compare: the roots of the sender's trees for buckets with this `n`, 8 bytes each, big-endian, one for each of
+    `partitions` (which both sides replicate, and whose tree is ready at the sender)."""
+
+    id: int
+    remaining_ms: int
+    ring_version: int
+    n: int
+    partitions: list[int]
+    roots: bytes
+
+
+class TreeRootsReply(_Message, frozen=True, tag=19):
+    """`differing`: partitions whose roots are not the same here; `unready`: those that cannot be compared now."""
+
+    id: int
+    status: int
+    differing: list[int]
+    unready: list[int]
+
+
+class TreeSums(_Message, frozen=True, tag=20):
+    """Compare: sums of `nodes` at the level that has `width` nodes, of the tree of one partition; 8 bytes each."""
+
+    id: int
+    remaining_ms: int
+    ring_version: int
+    n: int
+    partition: int
+    width: int
+    nodes: list[int]
+    sums: bytes
+
+
+class TreeSumsReply(_Message, frozen=True, tag=21):
+    """Those of the nodes asked about whose sums are not the same here."""
+
+    id: int
+    status: int
+    differing: list[int]
+
+
+class LeafKeys(_Message, frozen=True, tag=22):
+    """Reconcile: all that the sender holds in these `leaves`, of the storage keys above `after` up to and including
+    `upto` (empty: to the partition's end), as (storage key, digest) in key order."""
+
+    id: int
+    remaining_ms: int
+    ring_version: int
+    n: int
+    partition: int
+    leaves: list[int]
+    after: bytes
+    upto: bytes
+    entries: list[tuple[bytes, int]]
+
+
+class LeafKeysReply(_Message, frozen=True, tag=23):
+    """The answer to `LeafKeys`: `records`, as (storage key, body), that the asker lacks or holds otherwise; `wanted`,
+    keys whose records the answering node lacks or holds otherwise.
+
+    `covered` is how far the answer goes: the storage key up to which everything asked about was looked at (empty: all).
+    """
+
+    id: int
+    status: int
+    records: list[tuple[bytes, bytes]]
+    wanted: list[bytes]
+    covered: bytes
+
+
+class CollectAsk(_Message, frozen=True, tag=24):
+    """Do you hold, under each of these storage keys, just the record with this digest, with something in it that has
+    been dead since before `horizon_ms` (Unix milliseconds)? The proof that precedes every collection."""
+
+    id: int
+    remaining_ms: int
+    ring_version: int
+    horizon_ms: int
+    entries: list[tuple[bytes, int]]
+
+
+class Collect(_Message, frozen=True, tag=25):
+    """All replicas hold these: remove what has been dead since before `horizon_ms`, wherever the digest still fits."""
+
+    id: int
+    remaining_ms: int
+    ring_version: int
+    horizon_ms: int
+    entries: list[tuple[bytes, int]]
+
+
+class CollectReply(_Message, frozen=True, tag=26):
+    """The answer to both: the places in `entries` for which it is so (`CollectAsk`), or was done (`Collect`)."""
+
+    id: int
+    status: int
+    places: list[int]
+
+
+class AbsenceAsk(_Message, frozen=True, tag=27):
+    """The sender was away since `since_ms` (Unix milliseconds): has anything been collected since, of partitions that
+    both replicate?"""
+
+    id: int
+    remaining_ms: int
+    since_ms: int
+
+
+class AbsenceReply(_Message, frozen=True, tag=28):
+    """`NOT_READY`: the answering node does not serve all of its partitions itself."""
+
+    id: int
+    status: int
+    collected: bool
+    empty: bool = False
+    """The answering node holds no record at all."""
+
+
 Message = (
     Write
     | HintedWrite
@@ -226,4 +353,15 @@ Message = (
     | BucketsReply
     | StatusRequest
     | StatusReply
+    | TreeRoots
+    | TreeRootsReply
+    | TreeSums
+    | TreeSumsReply
+    | LeafKeys
+    | LeafKeysReply
+    | CollectAsk
+    | Collect
+    | CollectReply
+    | AbsenceAsk
+    | AbsenceReply
 )

@@ -113,6 +113,15 @@ class Store(Protocol):
         """The cluster as this node sees it, with every reachable node's report about itself."""
         ...
 
+    def repair(self, bucket: bytes, reply: Callable[[Admin | Failure], None]) -> None:
+        """Begin one pass of anti-entropy from this node to all others, over `bucket` or (empty) over everything, or
+        join the one that is under way; replies at once with the document that `repair_status` gives."""
+        ...
+
+    def repair_status(self, reply: Callable[[Admin | Failure], None]) -> None:
+        """How far the pass that was begun last has come: at once if it has ended, else in a moment."""
+        ...
+
     def buckets(self) -> dict[bytes, BucketProperties]:
         """Buckets whose properties were set."""
         ...

@@ -119,7 +119,10 @@ class BucketChanges:
             return
         try:
             # Unchanged, it may still be on its way to the disk for somebody else.
-            if node.view.merge_buckets(table, told) or confirm:
+            changed = node.view.merge_buckets(table, told)
+            if changed:
+                node.trees.buckets_changed()
+            if changed or confirm:
                 node.engine.sync(synced)
         except StorageError as error:
             synced(error)

@@ -10,14 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import xxhash
 
 from quorate.core import messages
 from quorate.core.buckets import BucketProperties, BucketTable, merge_tables
-from quorate.core.errors import StartupError
 from quorate.core.ports import Engine, Space
 from quorate.core.ring.preference import PreferenceLists
 from quorate.core.ring.ring import Ring
+from quorate.node.documents import load, sealed
 
 RING_KEY = b"ring"
 BUCKETS_KEY = b"buckets"
@@ -65,20 +64,24 @@ class ClusterView:
         self.table: BucketTable = {}
         self.told = len(ring.members) == 1
         """Has anybody told this store the buckets' properties, if only that none were set? A new disk knows nothing."""
-        raw_ring = _load(engine, RING_KEY)
-        raw_table = _load(engine, BUCKETS_KEY)
+        raw_ring = load(engine, RING_KEY)
+        raw_table = load(engine, BUCKETS_KEY)
         self.ring = msgspec.msgpack.decode(raw_ring, type=Ring) if raw_ring is not None else ring
         if raw_table is not None:
             self.table = msgspec.msgpack.decode(raw_table, type=BucketTable)
             self.told = True
         self._rebuild()
         if raw_ring is None:
-            self._engine.write([(Space.META, RING_KEY, _sealed(msgspec.msgpack.encode(self.ring)))])
+            self._engine.write([(Space.META, RING_KEY, sealed(msgspec.msgpack.encode(self.ring)))])
 
     def bucket(self, bucket: bytes) -> BucketView:
         """The view of a bucket: its own properties if they were set, else the cluster's defaults."""
         view = self._views.get(bucket)
         return self._default_view if view is None else view
+
+    def placements_of(self, n: int) -> list[Placement]:
+        """The placement of every partition for the buckets with this n; empty if there is no such bucket here."""
+        return self._placements.get(n, [])
 
     def merge_buckets(self, theirs: BucketTable, told: bool = True) -> bool:
         """Take over what is newer in a peer's table, and persist it; True if anything was. Raises `StorageError`.
@@ -88,7 +91,7 @@ class ClusterView:
         merged = merge_tables(self.table, theirs)
         if merged == self.table and (self.told or not told):
             return False
-        self._engine.write([(Space.META, BUCKETS_KEY, _sealed(msgspec.msgpack.encode(merged)))])
+        self._engine.write([(Space.META, BUCKETS_KEY, sealed(msgspec.msgpack.encode(merged)))])
         self.table = merged
         self.told = True
         self._rebuild()
@@ -109,20 +112,3 @@ class ClusterView:
             placements = [Placement(found.replicas, found.fallbacks, self._self_number) for found in lists]
             self._placements[properties.n] = placements
         return BucketView(properties, placements)
-
-
-def _sealed(document: bytes) -> bytes:
-    return xxhash.xxh3_64_digest(document) + document
-
-
-def _load(engine: Engine, key: bytes) -> bytes | None:
-    """A persisted document, or None if there is none; raises `StartupError` if it is damaged."""
-    sealed = engine.get(Space.META, key)
-    if sealed is None:
-        return None
-    if xxhash.xxh3_64_digest(sealed[8:]) != sealed[:8]:
-        raise StartupError(
-            f"the stored '{key.decode()}' document does not match its checksum; restore this data directory, or "
-            "move it away and start the node with an empty one: its data comes back from the other replicas"
-        )
-    return sealed[8:]

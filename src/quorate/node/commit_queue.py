@@ -15,13 +15,16 @@ costs more than an unsynced write).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from quorate.core.errors import StorageError
 from quorate.core.ports import Engine, Scheduler, Space, WriteOperation
 
 Waiter = tuple[Callable[[Any, bool], None], Any]
 """(callback, argument): called as callback(argument, durable) exactly once."""
+
+_NOT_QUEUED: Final = b""
+"""Stands for "look into the engine": no stored bytes are empty, and None is a queued removal."""
 
 
 class CommitQueue:
@@ -31,6 +34,7 @@ class CommitQueue:
         "_engine",
         "_engine_get",
         "_hints",
+        "_meta",
         "_on_failure",
         "_queued",
         "_scheduled",
@@ -47,8 +51,9 @@ class CommitQueue:
         self._engine_get = engine.get
         self._scheduler = scheduler
         self._on_failure = on_failure
-        self._queued: dict[bytes, bytes] = {}
+        self._queued: dict[bytes, bytes | None] = {}
         self._hints: dict[bytes, bytes | None] = {}
+        self._meta: dict[bytes, bytes] = {}
         self._waiters: list[Waiter] = []
         self._synced_waiters: list[Waiter] = []
         self._sync_waiters: list[Waiter] = []
@@ -58,15 +63,19 @@ class CommitQueue:
 
     def get(self, key: bytes) -> bytes | None:
         """The stored bytes of a data key, this turn's writes included. Raises `StorageError`."""
-        queued = self._queued.get(key)
-        return queued if queued is not None else self._engine_get(Space.DATA, key)
+        queued = self._queued.get(key, _NOT_QUEUED)
+        return queued if queued is not _NOT_QUEUED else self._engine_get(Space.DATA, key)
 
     def put(
-        self, key: bytes, stored: bytes, synced: bool, callback: Callable[[Any, bool], None], argument: Any
+        self, key: bytes, stored: bytes | None, synced: bool, callback: Callable[[Any, bool], None], argument: Any
     ) -> None:
-        """Queue a write of one data key; `callback(argument, durable)` follows."""
+        """Queue a write of one data key, or with None its removal; `callback(argument, durable)` follows."""
         self._queued[key] = stored
         self.wait(synced, callback, argument)
+
+    def queued_between(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes | None]]:
+        """What is queued under data keys with start ≤ key < end: the engine does not know it yet. In no order."""
+        return [(key, stored) for key, stored in self._queued.items() if start <= key < end]
 
     def get_hint(self, key: bytes) -> bytes | None:
         """The stored bytes of a hint, this turn's changes included. Raises `StorageError`."""
@@ -78,6 +87,11 @@ class CommitQueue:
         """Queue a hint, or with None its removal, in the same batch as everything else of this turn."""
         self._hints[key] = stored
         self.wait(synced, callback, argument)
+
+    def put_meta(self, key: bytes, document: bytes) -> None:
+        """Queue a document of the META space, in the same batch as the other changes of this turn; somebody waits for
+        one of those."""
+        self._meta[key] = document
 
     def wait(self, synced: bool, callback: Callable[[Any, bool], None], argument: Any) -> None:
         """Be told when everything queued so far is durable: for a write that turned out to be there already."""
@@ -101,6 +115,9 @@ class CommitQueue:
             if self._hints:
                 batch += [(Space.HINTS, key, stored) for key, stored in self._hints.items()]
                 self._hints = {}
+            if self._meta:
+                batch += [(Space.META, key, document) for key, document in self._meta.items()]
+                self._meta = {}
             try:
                 if self.failed:
                     raise StorageError("the node is fenced after a failure of its disk")

@@ -6,6 +6,7 @@ A plain bundle made once by `Node`, so that an operation holds one reference and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from quorate.core.admission.background import BackgroundAdmission
 from quorate.core.admission.budget import TokenBudget
@@ -22,6 +23,10 @@ from quorate.node.hints import HintStore
 from quorate.node.options import NodeOptions
 from quorate.node.records import RecordStore
 from quorate.node.requests import RequestTable
+from quorate.node.trees import Trees
+
+if TYPE_CHECKING:
+    from quorate.node.filling import Filling
 
 HEDGE_FRACTION = 0.05
 RETRY_FRACTION = 0.05
@@ -42,6 +47,7 @@ class NodeContext:
         "engine",
         "epochs",
         "fenced_because",
+        "filling",
         "hedges",
         "hints",
         "hybrid_clock",
@@ -58,6 +64,7 @@ class NodeContext:
         "scheduler",
         "self_number",
         "transport",
+        "trees",
         "view",
     )
 
@@ -67,6 +74,7 @@ class NodeContext:
     commits: CommitQueue
     engine: Engine
     epochs: Epochs
+    filling: Filling
     hints: HintStore
     hybrid_clock: HybridLogicalClock
     options: NodeOptions
@@ -76,6 +84,7 @@ class NodeContext:
     scheduler: Scheduler
     self_number: int
     transport: Transport
+    trees: Trees
     view: ClusterView
 
     def __init__(self) -> None:

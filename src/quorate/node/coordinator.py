@@ -101,7 +101,9 @@ class Coordinator:
             return
         timeout_ms = remaining_ms or self._timeout_ms(request.timeout_ms)
         partition, placement = self.place(bucket, request.bucket, request.key)
-        if placement.local and not node.fenced_because:
+        filling = node.filling.partitions
+        # Where its copy is being filled, another replica knows better what a put goes on from.
+        if placement.local and not node.fenced_because and (not filling or remaining_ms or partition not in filling):
             self._coordinate_put(request, reply, bucket, placement, partition, w, timeout_ms)
         else:
             self._forward_put(request, reply, bucket, placement, partition, w, timeout_ms, remaining_ms)
@@ -157,11 +159,13 @@ class Coordinator:
             return
         key = storage_key(partition, request.bucket, request.key)
         ttl_ms = request.ttl_ms if request.ttl_ms >= 0 else bucket.ttl_ms
+        since_ms = 0
         try:
             if placement.local:
                 found = node.records.base(key)
             else:
                 found = Base(*node.hints.held(placement.replicas, key, plan.orphans[0]), NO_BASE)
+                since_ms = node.hints.oldest_ms(placement.replicas, key)
             new, body, marker, base = node.records.coordinate(found, request, ttl_ms, bucket.last_write_wins)
         except CallerError as error:
             reply(Failure("caller", str(error)))
@@ -177,13 +181,14 @@ class Coordinator:
         operation = PutOperation(node, bucket, placement, plan, key, body, base, result, w, timeout_ms, strict, reply)
         if home:
             operation.own_home = home
+            operation.since_ms = since_ms
             self._keep_as_fallback(operation, home, marker, bucket.synced)
         elif bucket.synced:
             # The others may have it before it is synced here: a lost machine raises the epoch floor anyway.
-            node.records.write(key, body, marker, False, _written, operation)
+            node.records.write(key, body, marker, False, _written, operation, found.digest)
             node.commits.wait(True, _committed, operation)
         else:
-            node.records.write(key, body, marker, False, _written_and_committed, operation)
+            node.records.write(key, body, marker, False, _written_and_committed, operation, found.digest)
 
     def _keep_as_fallback(self, operation: PutOperation, home: int, marker: int, synced: bool) -> None:
         """Commit a put that this node coordinates without being a replica: its own copy is a hint for `home`."""
@@ -191,10 +196,14 @@ class Coordinator:
         try:
             if synced:
                 # As above. A sync may take longer than the put has time; by then it must have left.
-                node.hints.keep(home, key, body, flags, marker, _written, operation, synced=False)
+                node.hints.keep(
+                    home, key, body, flags, marker, _written, operation, synced=False, since_ms=operation.since_ms
+                )
                 node.commits.wait(True, _committed, operation)
             else:
-                node.hints.keep(home, key, body, flags, marker, _written_and_committed, operation)
+                node.hints.keep(
+                    home, key, body, flags, marker, _written_and_committed, operation, since_ms=operation.since_ms
+                )
         except Overloaded as error:
             operation.refuse(Failure("overloaded", str(error), [], error.retry_after_ms))
         except StorageError:

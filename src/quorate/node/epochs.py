@@ -4,6 +4,9 @@ An epoch may be used only when the disk already says that it is used up. So the 
 synced, before the first of them is minted; after any stop the counter goes on above the last reserved block. A fresh
 store cannot know what an earlier store of this member used up, and starts from the clock (`first_epoch`).
 
+A damaged counter is never believed: one flipped bit could make it smaller, and every dot after it one that was issued
+before (hard cases 1, 25). The node then does not start, and says why.
+
 The floor is the oldest epoch that the store vouches for. It is raised, durably, when the store is opened after an
 unclean stop that may have lost writes.
 """
@@ -17,6 +20,7 @@ import msgspec
 from quorate.core.causality.actor import EpochCounter, first_epoch
 from quorate.core.errors import Overloaded, StorageError
 from quorate.core.ports import Clock, Engine, Rng, Space
+from quorate.node.documents import load, sealed
 
 EPOCH_KEY = b"epochs"
 EPOCHS_PER_BLOCK = 65_536
@@ -37,7 +41,7 @@ class Epochs:
         self._engine = engine
         self._on_failure = on_failure
         self._reserving = False
-        raw = engine.get(Space.META, EPOCH_KEY)
+        raw = load(engine, EPOCH_KEY)
         if raw is None:
             next_epoch = first_epoch(clock.wall_ms(), rng.below(1 << 17))
             self.floor = next_epoch
@@ -74,7 +78,8 @@ class Epochs:
             ready()
 
         try:
-            self._engine.write([(Space.META, EPOCH_KEY, msgspec.msgpack.encode(_Persisted(ceiling, self.floor)))])
+            document = sealed(msgspec.msgpack.encode(_Persisted(ceiling, self.floor)))
+            self._engine.write([(Space.META, EPOCH_KEY, document)])
             self._engine.sync(synced)
         except StorageError as error:
             synced(error)

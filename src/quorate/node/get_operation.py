@@ -22,6 +22,7 @@ from quorate.core.causality.dotted_version_vectors import (
     resolve_last_write_wins,
     sync,
 )
+from quorate.core.collection import beyond_horizon
 from quorate.core.envelope import digest_of
 from quorate.core.errors import DamagedRecord, PeerError, StorageError
 from quorate.core.messages import HintedRead, Read, ReadReply, Status, Write
@@ -99,11 +100,13 @@ class GetOperation(GetTally):
         me = node.self_number
         node.in_flight += 1
         try:
-            digest, body = self._read_here()
+            read_here = self._read_here()
         except (DamagedRecord, StorageError):
+            read_here = None
+        if read_here is None:
             verdict = self.on_failed(me)
         else:
-            verdict = self.on_answer(me, digest, body)
+            verdict = self.on_answer(me, *read_here)
             if verdict == WAIT and len(self.answers) + len(self.awaited) + len(self.unasked) < self.needed:
                 self.decided = True
                 verdict = FAIL
@@ -120,10 +123,15 @@ class GetOperation(GetTally):
         for member in awaited:
             self._ask(member, False)
 
-    def _read_here(self) -> tuple[int, bytes]:
-        """(digest, body) of this node's own record, or of what it keeps for the homes if it is a fallback."""
+    def _read_here(self) -> tuple[int, bytes] | None:
+        """(digest, body) of this node's own record, or of what it keeps for the homes if it is a fallback.
+
+        None: what it holds is no answer. Raises `StorageError`.
+        """
         node = self.node
         if self.placement.local:
+            if node.filling.partitions and node.filling.unready(self.key):
+                return None
             stored = node.records.read(self.key)
             return (ABSENT_DIGEST, b"") if stored is None else (stored[0], stored[2])
         record, _ = node.hints.held(list(self.placement.replicas), self.key)
@@ -139,7 +147,10 @@ class GetOperation(GetTally):
         if status == Status.OK:
             if message.body and digest_of(self.key, message.body) != message.digest:
                 raise PeerError("a record's digest does not match its bytes")
-            verdict = self.on_answer(member, message.digest, message.body)
+            if message.body and member not in self.placement.replicas and self._too_old(message.body):
+                verdict = self.on_answer(member, ABSENT_DIGEST, b"")
+            else:
+                verdict = self.on_answer(member, message.digest, message.body)
         elif status == Status.ABSENT:
             verdict = self.on_answer(member, ABSENT_DIGEST, b"")
         else:
@@ -148,6 +159,12 @@ class GetOperation(GetTally):
             self._late(member)
         else:
             self._act(verdict)
+
+    def _too_old(self, body: bytes) -> bool:
+        """Is what a fallback keeps beyond the horizon by this node's clock (see `core.collection`)?"""
+        record = self._decode(body)
+        node = self.node
+        return record is not None and beyond_horizon(record, node.clock.wall_ms(), node.options.grace_ms)
 
     def on_disconnected(self, member: int) -> None:
         if not self.answered:

@@ -18,7 +18,7 @@ from quorate.core.errors import DamagedRecord, StorageError
 from quorate.core.hints import Hint, split_hint_key, unpack_hint
 from quorate.core.keyspace import split_storage_key
 from quorate.core.limits import HINTS_IN_FLIGHT_MAX
-from quorate.core.messages import FLAG_FSYNC, FLAG_LAST_WRITE_WINS, Message, Status, Write
+from quorate.core.messages import FLAG_FSYNC, FLAG_HINTED, FLAG_LAST_WRITE_WINS, Message, Status, Write
 from quorate.node.context import NodeContext
 from quorate.node.gather import Answers, GatherOperation
 
@@ -161,7 +161,7 @@ class Handoff:
 
     def _message(self, number: int, stored_key: bytes, hint: Hint) -> Message:
         key = split_hint_key(stored_key)[1]
-        return Write(number, HINT_TIMEOUT_MS, self._node.view.ring.version, key, hint.body, hint.flags)
+        return Write(number, HINT_TIMEOUT_MS, self._node.view.ring.version, key, hint.body, hint.flags | FLAG_HINTED)
 
     def _targets(self, home: int, stored_key: bytes) -> list[int]:
         """The home; or, if it is no member any more, the key's replicas."""

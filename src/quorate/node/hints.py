@@ -73,16 +73,19 @@ class HintStore:
         callback: Callable[[Any, bool], None] = _ignore,
         argument: Any = None,
         synced: bool | None = None,
+        since_ms: int = 0,
     ) -> None:
         """Keep `body`, a record, for `home`; `callback(argument, durable)` follows, after a sync if `synced`.
 
-        `synced` None: as `flags` say.
+        `synced` None: as `flags` say. `since_ms`: see `messages.HintedWrite`.
 
         Raises `Overloaded` if the bound on bytes is reached, `PeerError` if `body` is no record.
         """
         stored_key = hint_key(home, key)
         old, old_bytes = self._read(stored_key)
         created_ms = self._clock.wall_ms()
+        if since_ms:
+            created_ms = min(created_ms, since_ms)
         if old is not None:
             created_ms = min(created_ms, old.created_ms)
             body = _merged(old.body, body, flags)
@@ -105,6 +108,12 @@ class HintStore:
         self._add(split_hint_key(stored_key)[0], -1, -len(stored_key) - len(stored))
         self._commits.put_hint(stored_key, None, False, _ignore, None)
         return True
+
+    def forget_all(self) -> None:
+        """All hints were removed from the disk."""
+        self.by_home.clear()
+        self.size_bytes = 0
+        self._swept = b""
 
     def page(self, home: int, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Up to `limit` hints of `home` in order, as (stored key, stored bytes), from above the stored key `after`."""
@@ -151,6 +160,14 @@ class HintStore:
                 if home == actor_of:
                     actor = hint.actor
         return record, actor
+
+    def oldest_ms(self, homes: Sequence[int], key: bytes) -> int:
+        """From when the oldest of the hints is that `held` merges (Unix milliseconds); 0 if there is none.
+
+        A put that is built on them may hold what they hold, and must not make it younger (hard case 15).
+        """
+        found = [hint for hint, _ in (self._read(hint_key(home, key)) for home in homes) if hint is not None]
+        return min((hint.created_ms for hint in found), default=0)
 
     def _read(self, stored_key: bytes) -> tuple[Hint | None, int]:
         """(the hint, its size in bytes with its key); a damaged or expired one counts as not there, but its size

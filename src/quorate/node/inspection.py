@@ -22,11 +22,20 @@ from quorate.node.gather import Answers, GatherOperation
 class Inspection:
     """Status and where."""
 
-    def __init__(self, node: NodeContext, coordinator: Coordinator, version: str, started_ms: float) -> None:
+    def __init__(
+        self,
+        node: NodeContext,
+        coordinator: Coordinator,
+        version: str,
+        anti_entropy: Callable[[], dict[str, Any]],
+        sweep: Callable[[], dict[str, Any]],
+    ) -> None:
         self._node = node
+        self._anti_entropy = anti_entropy
+        self._sweep = sweep
         self._coordinator = coordinator
         self._version = version
-        self._started_ms = started_ms
+        self._started_ms = node.clock.monotonic_ms()
 
     def report(self) -> dict[str, Any]:
         """This node about itself."""
@@ -45,6 +54,9 @@ class Inspection:
             "connected_to": node.names(connected),
             "peers": self._peers(),
             "hints": self.hints(),
+            "trees": node.trees.report(),
+            "anti_entropy": self._anti_entropy(),
+            "sweep": self._sweep(),
             "requests_in_flight_max": node.concurrency.limit,
             "background_rate_per_s": round(node.background.rate_per_s),
             "counters": dict(sorted(node.counters.items())),

@@ -62,10 +62,13 @@ class Listing:
         self._reply = reply
         self._limit = min(request.limit, LIST_PAGE_KEYS_MAX)
         self._timeout_ms = request.timeout_ms or node.options.request_timeout_ms
+        self._deadline_ms = node.clock.monotonic_ms() + self._timeout_ms
         self._found: list[bytes] = []
         self._partition = 0
         self._after = b""
         self._asked: dict[int, list[int]] = {}
+        self._silent: dict[int, bool] = {}
+        """Members that did not answer, or could not: they are not asked again for this page."""
 
     def start(self) -> None:
         try:
@@ -87,8 +90,9 @@ class Listing:
         self._asked = {}
         for partition in range(self._partition, end):
             placement = bucket.placements[partition]
-            chosen = [node.self_number] if placement.local else []
+            chosen = [node.self_number] if placement.local and partition not in node.filling.partitions else []
             chosen += node.nearest_first(placement.others, 0)
+            chosen = [member for member in chosen if member not in self._silent]
             if len(chosen) < bucket.r:
                 missing = [number for number in placement.replicas if number not in chosen]
                 self._reply(node.failure("unavailable", f"partition {partition} cannot be listed", missing))
@@ -101,17 +105,23 @@ class Listing:
 
     def _ask(self, positions: dict[int, list[ScanPosition]]) -> None:
         node = self._node
-        gather = GatherOperation(node, self._timeout_ms, self._merge)
+        # Half of the time at most for those who may turn out to be silent.
+        remaining_ms = int(min(self._deadline_ms - node.clock.monotonic_ms(), self._timeout_ms / 2))
+        if remaining_ms <= 0:
+            self._reply(node.failure("unavailable", "the keys could not be listed in time", list(self._silent)))
+            return
+        gather = GatherOperation(node, remaining_ms, self._merge)
         questions: dict[int, Message] = {}
         for member, wanted in positions.items():
             message = Scan(
                 gather.id,
-                self._timeout_ms,
+                remaining_ms,
                 node.view.ring.version,
                 self._request.bucket,
                 self._request.prefix,
                 wanted,
                 self._limit - len(self._found) + 1,
+                node.clock.wall_ms(),
             )
             if member == node.self_number:
                 try:
@@ -124,6 +134,13 @@ class Listing:
 
     def _merge(self, answers: Answers) -> None:
         """Merge what the replicas listed, partition by partition, as far as R of them got."""
+        asked_members = {member: True for asked in self._asked.values() for member in asked}
+        silent = [member for member in asked_members if member not in answers or answers[member].status != Status.OK]
+        if silent:
+            # Each time there are fewer to ask, so this comes to an end.
+            self._silent.update(dict.fromkeys(silent, True))
+            self._next_window()
+            return
         listed: dict[int, dict[int, ScannedPartition]] = {}
         for member, message in answers.items():
             if message.status == Status.OK:
@@ -133,10 +150,6 @@ class Listing:
         candidates: list[tuple[int, bytes, bool | None]] = []
         progressed = False
         for partition, asked in self._asked.items():
-            silent = [member for member in asked if member not in answers or answers[member].status != Status.OK]
-            if silent:
-                self._reply(self._node.failure("unavailable", f"partition {partition} cannot be listed", silent))
-                return
             found = [listed.get(partition, {}).get(member) for member in asked]
             whole = [scanned for scanned in found if scanned is not None]
             if len(whole) < len(asked):
@@ -173,8 +186,9 @@ class Listing:
                 else:
                     self._take(candidates, verdicts)
 
+        remaining_ms = max(1, int(self._deadline_ms - self._node.clock.monotonic_ms()))
         for key in doubtful:
-            request = GetRequest(self._request.bucket, key, 0, self._timeout_ms)
+            request = GetRequest(self._request.bucket, key, 0, remaining_ms)
             self._coordinator.get(request, lambda result, key=key: decided(key, result))  # type: ignore[misc]
 
     def _take(self, candidates: list[tuple[int, bytes, bool | None]], verdicts: dict[bytes, bool]) -> None:

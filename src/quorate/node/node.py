@@ -19,15 +19,20 @@ from quorate.core.buckets import BucketProperties
 from quorate.core.causality.hybrid_logical_clock import HybridLogicalClock
 from quorate.core.errors import CallerError, PeerError, StorageError
 from quorate.core.keyspace import check_bucket_name, check_key
-from quorate.core.ports import Clock, Engine, Rng, Scheduler, Transport
+from quorate.core.ports import Clock, Engine, Rng, Scheduler, Space, Transport
 from quorate.core.ring.ring import Ring
 from quorate.core.store import Admin, Failure, GetRequest, KeysPage, KeysRequest, PutRequest
+from quorate.node.absence import Absence
+from quorate.node.anti_entropy import AntiEntropy
 from quorate.node.bucket_changes import BucketChanges
 from quorate.node.cluster_view import ClusterView
+from quorate.node.collector import Collector
 from quorate.node.commit_queue import CommitQueue
 from quorate.node.context import NodeContext
 from quorate.node.coordinator import Coordinator
 from quorate.node.epochs import Epochs
+from quorate.node.exchange_responder import ExchangeResponder
+from quorate.node.filling import Filling
 from quorate.node.get_operation import GetReply
 from quorate.node.handoff import Handoff
 from quorate.node.health import Health
@@ -39,12 +44,17 @@ from quorate.node.options import NodeOptions
 from quorate.node.put_operation import PutReply
 from quorate.node.record_cache import RecordCache
 from quorate.node.records import RecordStore
+from quorate.node.repair import Repair
 from quorate.node.replica import Replica
 from quorate.node.requests import RequestTable
+from quorate.node.sweep import Sweep
+from quorate.node.trees import Trees
 
 log = logging.getLogger(__name__)
 
 DISK_CHECK_INTERVAL_MS = 1_000
+_END = b"\xff" * 4
+"""Above every key of the spaces for records and hints."""
 FORWARDS_SEEN_MAX = 65_536
 """Forwarded puts that are remembered, the oldest forgotten first: more than arrive within a deadline."""
 
@@ -76,23 +86,25 @@ class Node:
         shared.requests = RequestTable(clock, scheduler, rng, shared.on_stall, partial(listen, shared))
         shared.concurrency = ConcurrencyLimit(shared.options.in_flight_requests_max, clock.monotonic_ms())
         shared.background = BackgroundAdmission(clock.monotonic_ms())
+        shared.filling = Filling(shared)
+        self._absence = Absence(shared, self._empty)
         self._make_storage()
         self._replica = Replica(
             view=shared.view,
             records=shared.records,
             commits=shared.commits,
             hints=shared.hints,
+            filling=shared.filling,
             engine=engine,
             transport=transport,
             clock=clock,
+            grace_ms=shared.options.grace_ms,
             refuses_writes=lambda: bool(shared.fenced_because),
             count=shared.count,
         )
         self._coordinator = Coordinator(shared)
         self._buckets = BucketChanges(shared, self.fence)
-        self._inspection = Inspection(shared, self._coordinator, __version__, clock.monotonic_ms())
-        self._handoff = Handoff(shared)
-        self._health = Health(shared, self._handoff.wake)
+        self._make_background_work()
         self._disk_full = False
         self._forwards_seen: dict[tuple[int, int], bool] = {}
         self.get: Callable[[GetRequest, GetReply], None] = self._coordinator.get
@@ -106,20 +118,31 @@ class Node:
             log.warning("the last stop may have lost unsynced writes: every key gets a new actor when next written")
         elif not report.clean:
             log.info("the last stop was unclean; the log was replayed and nothing is missing")
+        try:
+            self._shared.trees.start()
+            self._shared.filling.restore()
+            self._absence.start()
+        except StorageError as error:
+            self.fence(error)
         self._buckets.start_gossip()
         self._handoff.start()
+        self._sweep.start()
+        self._anti_entropy.start()
         self._health.start()
         self._check_disk()
         self._shared.epochs.start(ready)
 
     def stop(self) -> None:
-        """Write what is queued. The assembly closes the transport before and the engine after."""
+        """Write what is queued, and the hash trees. The assembly closes the transport before and the engine after."""
+        self._anti_entropy.stop()
         self._shared.commits.flush()
+        self._absence.stop()
+        self._shared.trees.save()
 
     def fence(self, error: StorageError) -> None:
         """The disk failed: stop acknowledging and say so (hard case 27). Only a restart lifts this."""
         self._cache.clear()
-        if not self._shared.fenced_because or self._disk_full:
+        if not self._shared.fenced_because or self._disk_full or self._absence.waits():
             self._disk_full = False
             self._shared.fenced_because = str(error)
             self._shared.commits.failed = True
@@ -135,6 +158,8 @@ class Node:
         self._shared.detector.on_connected(member, self._shared.clock.monotonic_ms())
         self._buckets.send_table(member)
         self._handoff.wake(member)
+        self._shared.filling.on_connected(member)
+        self._anti_entropy.wake(member)
 
     def on_disconnected(self, member: int) -> None:
         self._shared.disconnected[member] = True
@@ -164,6 +189,16 @@ class Node:
     def bucket_properties(self, bucket: bytes) -> BucketProperties:
         return self._shared.view.bucket(bucket).properties
 
+    def repair(self, bucket: bytes, reply: Callable[[Admin | Failure], None]) -> None:
+        if self._shared.fenced_because:
+            reply(Failure("unavailable", f"this node is fenced: {self._shared.fenced_because}"))
+            return
+        self._repair.begin(bucket)
+        reply(Admin(self._repair.document()))
+
+    def repair_status(self, reply: Callable[[Admin | Failure], None]) -> None:
+        self._repair.status(lambda document: reply(Admin(document)))
+
     def set_bucket(self, bucket: bytes, changes: Mapping[str, str], reply: Callable[[Admin | Failure], None]) -> None:
         self._buckets.set(bucket, changes, reply)
 
@@ -179,6 +214,16 @@ class Node:
     def count(self, event: str) -> None:
         self._shared.count(event)
 
+    # --- for checks ---
+
+    @property
+    def trees(self) -> Trees:
+        return self._shared.trees
+
+    def queued_writes(self) -> list[tuple[bytes, bytes | None]]:
+        """Storage keys with what the batch of this turn will store under them; None removes."""
+        return self._shared.commits.queued_between(b"", b"\xff\xff")
+
     # --- inside ---
 
     def _make_storage(self) -> None:
@@ -190,10 +235,22 @@ class Node:
             member=shared.self_number, engine=engine, clock=clock, rng=shared.rng, on_failure=self.fence
         )
         self._cache = RecordCache(shared.options.record_cache_bytes)
+        shared.trees = Trees(
+            engine=engine,
+            commits=shared.commits,
+            view=shared.view,
+            background=shared.background,
+            clock=clock,
+            scheduler=shared.scheduler,
+            fenced=lambda: shared.fenced_because,
+            forget=self._cache.forget,
+            count=shared.count,
+        )
         shared.records = RecordStore(
             member=shared.self_number,
             commits=shared.commits,
             cache=self._cache,
+            trees=shared.trees,
             epochs=shared.epochs,
             hybrid_clock=shared.hybrid_clock,
             clock=clock,
@@ -208,6 +265,19 @@ class Node:
             count=shared.count,
         )
 
+    def _make_background_work(self) -> None:
+        """What keeps the replicas whole, and nobody waits for; and what tells of it."""
+        shared = self._shared
+        self._handoff = Handoff(shared)
+        self._health = Health(shared, self._handoff.wake)
+        self._anti_entropy = AntiEntropy(shared)
+        self._exchanges = ExchangeResponder(shared)
+        self._repair = Repair(shared, self._anti_entropy)
+        self._collector = Collector(shared)
+        self._sweep = Sweep(shared, self._collector)
+        reports = (self._anti_entropy.report, self._sweep.report)
+        self._inspection = Inspection(shared, self._coordinator, __version__, *reports)
+
     def _make_handlers(self) -> dict[type, Callable[[int, Any, float], None]]:
         """Message type → handler(member, message, age_ms). Replies go to the operation whose number they carry."""
         pending = self._shared.requests.pending
@@ -217,6 +287,7 @@ class Node:
             if operation is not None:
                 operation.on_reply(member, message)
 
+        exchanges = self._exchanges
         replica, buckets, inspection = self._replica, self._buckets, self._inspection
         return {
             messages.Write: replica.on_write,
@@ -224,6 +295,17 @@ class Node:
             messages.HintedWrite: replica.on_hinted_write,
             messages.HintedRead: replica.on_hinted_read,
             messages.Probe: self._on_probe,
+            messages.AbsenceAsk: lambda member, message, age_ms: self._absence.on_ask(member, message),
+            messages.AbsenceReply: on_reply,
+            messages.CollectAsk: self._collector.on_ask,
+            messages.Collect: self._collector.on_collect,
+            messages.CollectReply: on_reply,
+            messages.TreeRoots: exchanges.on_tree_roots,
+            messages.TreeSums: exchanges.on_tree_sums,
+            messages.LeafKeys: exchanges.on_leaf_keys,
+            messages.TreeRootsReply: on_reply,
+            messages.TreeSumsReply: on_reply,
+            messages.LeafKeysReply: on_reply,
             messages.Scan: replica.on_scan,
             messages.ForwardGet: self._on_forward,
             messages.ForwardPut: self._on_forward,
@@ -237,6 +319,16 @@ class Node:
             messages.StatusReply: on_reply,
             messages.ProbeReply: on_reply,
         }
+
+    def _empty(self) -> None:
+        """Forget everything that this store holds for clients; who it is, and its epochs, stay (see `absence`)."""
+        shared = self._shared
+        shared.commits.flush()
+        for space in (Space.DATA, Space.HINTS):
+            shared.engine.delete_range(space, b"", _END)
+        self._cache.clear()
+        shared.hints.forget_all()
+        shared.trees.rebuild_all()
 
     def _on_probe(self, member: int, message: messages.Probe, age_ms: float) -> None:
         self._shared.transport.send(member, messages.ProbeReply(message.id))

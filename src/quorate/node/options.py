@@ -21,3 +21,9 @@ class NodeOptions(msgspec.Struct, frozen=True):
     hints_bytes_max: int = limits.HINTS_BYTES_MAX
     grace_ms: int = limits.GRACE_DEFAULT_MS
     """The horizon for everything that could bring back what was deleted; hints live for half of it."""
+    anti_entropy_interval_ms: int = limits.ANTI_ENTROPY_INTERVAL_MS
+    """How often this node compares with a peer when nothing differs; 0: only when it is told to (`quorate repair`)."""
+    sweep_interval_ms: int = 0
+    """How often all that is stored is looked at for damage and for what may be collected; 0: eight times in `grace`."""
+    collect_quiet_ms: int = limits.COLLECT_QUIET_MS
+    """How long after its proof a collection waits: longer than a message may be under way (see `core.collection`)."""

@@ -45,6 +45,7 @@ class PutOperation(PutTally):
         "reply",
         "result",
         "sent",
+        "since_ms",
         "strict",
         "timeout_ms",
         "uncovered",
@@ -77,6 +78,8 @@ class PutOperation(PutTally):
         """Homes that have acknowledged, or whose stand-in has."""
         self.uncovered: list[int] = []
         """Homes that did not acknowledge and for which no fallback holds a hint yet."""
+        self.since_ms = 0
+        """As in `messages.HintedWrite`: not 0 only if this node coordinates as a fallback."""
         self.sent = False
         """The record was written here, and has left."""
         self.key = key
@@ -205,7 +208,7 @@ class PutOperation(PutTally):
         node = self.node
         remaining_ms = max(1, int(self.timeout_ms - (node.clock.monotonic_ms() - self.evidence.started_ms)))
         version = node.view.ring.version
-        message = HintedWrite(self.id, remaining_ms, version, home, self.key, self.body, self.flags)
+        message = HintedWrite(self.id, remaining_ms, version, home, self.key, self.body, self.flags, self.since_ms)
         if not node.transport.send(member, message):
             self._lost(member)
 
@@ -256,6 +259,6 @@ class PutOperation(PutTally):
             node.count("hints_lost")
             return
         try:
-            node.hints.keep(home, self.key, self.body, self.flags, 0)
+            node.hints.keep(home, self.key, self.body, self.flags, 0, since_ms=self.since_ms)
         except (Overloaded, StorageError):
             node.count("hints_lost")

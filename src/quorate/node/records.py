@@ -8,7 +8,7 @@ the key; otherwise it mints a new epoch (hard cases 1 and 2):
 - a peer or a context knows more of the marked actor's events than this store does.
 
 Invariants: a merge never loses a sibling or a clock entry; a merge mints no versions; a damaged record is reported and
-treated as not there, never returned.
+treated as not there, never returned; the hash trees know of every change.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from quorate.core.store import PutRequest
 from quorate.node.commit_queue import CommitQueue
 from quorate.node.epochs import Epochs
 from quorate.node.record_cache import RecordCache, Stored
+from quorate.node.trees import Trees
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ CommitCallback = Callable[[Any, bool], None]
 class RecordStore:
     """Records by storage key, through the commit queue."""
 
-    __slots__ = ("_cache", "_clock", "_commits", "_count", "_epochs", "_hybrid_clock", "_member")
+    __slots__ = ("_cache", "_clock", "_commits", "_count", "_epochs", "_hybrid_clock", "_member", "_trees")
 
     def __init__(
         self,
@@ -75,6 +76,7 @@ class RecordStore:
         member: int,
         commits: CommitQueue,
         cache: RecordCache,
+        trees: Trees,
         epochs: Epochs,
         hybrid_clock: HybridLogicalClock,
         clock: Clock,
@@ -83,6 +85,7 @@ class RecordStore:
         self._member = member
         self._commits = commits
         self._cache = cache
+        self._trees = trees
         self._epochs = epochs
         self._hybrid_clock = hybrid_clock
         self._clock = clock
@@ -99,11 +102,19 @@ class RecordStore:
         try:
             found = unpack(key, stored)
         except DamagedRecord:
-            self._count("records_damaged")
-            log.error("a stored record does not match its checksum and counts as lost (key %r)", key)
+            self.on_damaged(key)
             raise
+        if self._trees.counts_as_absent(key):
+            self._trees.found_whole(key)
         self._cache.put(key, found)
         return found
+
+    def on_damaged(self, key: bytes) -> None:
+        """What is stored under `key` does not match its checksum: it counts as lost, in the hash trees too."""
+        self._count("records_damaged")
+        self._cache.forget(key)
+        if self._trees.found_damaged(key):
+            log.error("a stored record does not match its checksum and counts as lost (key %r)", key)
 
     def base(self, key: bytes) -> Base:
         """What a put of `key` builds on here: nothing if it is absent or damaged. Raises `StorageError`."""
@@ -152,10 +163,22 @@ class RecordStore:
         return Coordinated(new, encode_record(new), marker, digest if nothing_unseen else NO_BASE)
 
     def write(
-        self, key: bytes, body: bytes, marker: int, synced: bool, callback: CommitCallback, argument: Any
+        self,
+        key: bytes,
+        body: bytes,
+        marker: int,
+        synced: bool,
+        callback: CommitCallback,
+        argument: Any,
+        replaced: int,
     ) -> None:
-        """Queue the write of a record that `coordinate` or `merge` made."""
+        """Queue the write of a record that `coordinate` or `merge` made.
+
+        `replaced`: the digest of what `read` or `base` has just found under `key`; `ABSENT_DIGEST` or `NO_BASE` if
+        that was nothing or damaged.
+        """
         digest = digest_of(key, body)
+        self._trees.update(key, digest ^ replaced if replaced != NO_BASE else digest)
         self._cache.put(key, (digest, marker, body))
         self._commits.put(key, pack(digest, marker, body), synced, callback, argument)
 
@@ -180,16 +203,16 @@ class RecordStore:
         except DamagedRecord:
             stored, base = None, NO_BASE
         if base == (stored[0] if stored is not None else ABSENT_DIGEST):
-            self.write(key, body, stored[1] if stored is not None else 0, synced, callback, argument)
+            self.write(key, body, stored[1] if stored is not None else 0, synced, callback, argument, base)
             return
         try:
             theirs = decode_record(body)
         except msgspec.DecodeError as error:
             raise PeerError(f"a peer sent a record that cannot be read: {error}") from error
         if stored is None:
-            self.write(key, body, 0, synced, callback, argument)
+            self.write(key, body, 0, synced, callback, argument, ABSENT_DIGEST)
             return
-        _, marker, mine_body = stored
+        replaced, marker, mine_body = stored
         if mine_body == body:
             self._commits.wait(synced, callback, argument)
             return
@@ -205,7 +228,38 @@ class RecordStore:
             self._count("actors_disowned")
             marker = 0
         merged_body = body if merged is theirs else encode_record(merged)
-        self.write(key, merged_body, marker, synced, callback, argument)
+        self.write(key, merged_body, marker, synced, callback, argument, replaced)
+
+    def remove(self, key: bytes, digest: int, callback: CommitCallback, argument: Any) -> bool:
+        """Remove the stored record if it is whole and exactly the one with `digest`; `callback(argument, durable)`.
+
+        False if it is not: then nothing is done, and nobody called. Raises `StorageError`.
+        """
+        try:
+            stored = self.read(key)
+        except DamagedRecord:
+            return False
+        if stored is None or stored[0] != digest:
+            return False
+        self._trees.update(key, digest)
+        self._cache.forget(key)
+        self._commits.put(key, None, False, callback, argument)
+        return True
+
+    def replace_collected(self, key: bytes, digest: int, body: bytes, callback: CommitCallback, argument: Any) -> bool:
+        """Put `body`, which `core.collection` made of it, in the place of the stored record if that is whole and
+        exactly the one with `digest`. As `remove` otherwise.
+
+        Its marker stays: the clock is the same, so this store still remembers every event of its own.
+        """
+        try:
+            stored = self.read(key)
+        except DamagedRecord:
+            return False
+        if stored is None or stored[0] != digest:
+            return False
+        self.write(key, body, stored[1], False, callback, argument, digest)
+        return True
 
     def observe(self, record: Record) -> None:
         """Let the hybrid clock follow the times of a peer's record, if they are not too far ahead."""

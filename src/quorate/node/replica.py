@@ -12,9 +12,10 @@ import msgspec
 
 from quorate.core import messages
 from quorate.core.causality.dotted_version_vectors import live_siblings
+from quorate.core.collection import beyond_horizon
 from quorate.core.envelope import digest_of
 from quorate.core.errors import DamagedRecord, Overloaded, PeerError, StorageError
-from quorate.core.keyspace import split_storage_key, storage_key
+from quorate.core.keyspace import prefix_end, split_storage_key, storage_key
 from quorate.core.limits import IN_FLIGHT_REQUESTS_MAX
 from quorate.core.messages import (
     HintedRead,
@@ -32,6 +33,7 @@ from quorate.core.ports import Clock, Engine, Space, Transport
 from quorate.core.record import decode_record, encode_record
 from quorate.node.cluster_view import ClusterView
 from quorate.node.commit_queue import CommitQueue
+from quorate.node.filling import Filling
 from quorate.node.hints import HintStore
 from quorate.node.records import RecordStore
 
@@ -49,9 +51,11 @@ class Replica:
         records: RecordStore,
         commits: CommitQueue,
         hints: HintStore,
+        filling: Filling,
         engine: Engine,
         transport: Transport,
         clock: Clock,
+        grace_ms: int,
         refuses_writes: Callable[[], bool],
         count: Callable[[str], None],
     ) -> None:
@@ -59,9 +63,11 @@ class Replica:
         self._records = records
         self._commits = commits
         self._hints = hints
+        self._filling = filling
         self._engine = engine
         self._send = transport.send
         self._clock = clock
+        self._grace_ms = grace_ms
         self._refuses_writes = refuses_writes
         self._count = count
 
@@ -77,6 +83,11 @@ class Replica:
             self._send(member, WriteReply(number, Status.FENCED))
             return
         flags = message.flags
+        if flags & messages.FLAG_HINTED and self._too_old(message.body):
+            # Taken note of, and not taken in: its holder's clock is behind, and may forget it (hard case 15).
+            self._count("hints_refused_as_too_old")
+            self._send(member, WriteReply(number, _OK))
+            return
         synced = bool(flags & messages.FLAG_FSYNC)
         if synced and self._commits.unsynced_waiters() >= IN_FLIGHT_REQUESTS_MAX:
             self._send(member, WriteReply(number, Status.OVERLOADED))
@@ -94,6 +105,12 @@ class Replica:
         except StorageError:
             self._send(member, WriteReply(number, Status.FENCED))
 
+    def _too_old(self, body: bytes) -> bool:
+        try:
+            return beyond_horizon(decode_record(body), self._clock.wall_ms(), self._grace_ms)
+        except msgspec.DecodeError as error:
+            raise PeerError(f"a peer sent a record that cannot be read: {error}") from error
+
     def _committed(self, origin: tuple[int, int], durable: bool) -> None:
         member, number = origin
         if number:
@@ -110,7 +127,14 @@ class Replica:
         try:
             decode_record(message.body)
             self._hints.keep(
-                message.home, message.key, message.body, message.flags, 0, self._committed, (member, message.id)
+                message.home,
+                message.key,
+                message.body,
+                message.flags,
+                0,
+                self._committed,
+                (member, message.id),
+                since_ms=message.since_ms,
             )
         except msgspec.DecodeError as error:
             raise PeerError(f"a peer sent a record that cannot be read: {error}") from error
@@ -144,6 +168,9 @@ class Replica:
             self._send(member, ReadReply(message.id, Status.STALE_RING))
             return
         try:
+            if self._filling.partitions and self._filling.unready(message.key):
+                self._send(member, ReadReply(message.id, Status.NOT_READY))
+                return
             stored = self._records.read(message.key)
         except DamagedRecord:
             # "Absent" would be an answer, and a false one: this replica did acknowledge something once.
@@ -160,7 +187,7 @@ class Replica:
     def scan(self, message: Scan) -> list[ScannedPartition]:
         """The keys asked for, partition by partition, until the limit. Raises `StorageError`."""
         self._commits.flush()
-        now_ms = self._clock.wall_ms()
+        now_ms = message.now_ms or self._clock.wall_ms()
         left = message.limit
         found: list[ScannedPartition] = []
         for position in message.positions:
@@ -175,7 +202,7 @@ class Replica:
         self, message: Scan, position: messages.ScanPosition, limit: int, now_ms: int
     ) -> tuple[list[ScannedKey], bool]:
         begin = storage_key(position.partition, message.bucket, message.prefix)
-        end = _after_prefix(begin)
+        end = prefix_end(begin)
         if position.after:
             begin = max(begin, storage_key(position.partition, message.bucket, position.after) + b"\x00")
         keys: list[ScannedKey] = []
@@ -197,16 +224,12 @@ class Replica:
             return
         if not 0 < message.limit <= messages.SCAN_KEYS_MAX:
             raise PeerError(f"a scan asked for {message.limit} keys")
+        if self._filling.partitions and any(p.partition in self._filling.partitions for p in message.positions):
+            self._send(member, messages.ScanReply(message.id, Status.NOT_READY, []))
+            return
         try:
             partitions = self.scan(message)
         except StorageError:
             self._send(member, messages.ScanReply(message.id, Status.FENCED, []))
             return
         self._send(member, messages.ScanReply(message.id, Status.OK, partitions))
-
-
-def _after_prefix(prefix: bytes) -> bytes:
-    """The smallest byte string above everything that starts with `prefix` (which starts with a partition < 65535)."""
-    stripped = prefix.rstrip(b"\xff")
-    assert stripped, "a storage key starts with its partition, which is below 0x4000"
-    return stripped[:-1] + bytes([stripped[-1] + 1])

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from quorate.core.errors import StartupError
+from quorate.core.limits import GRACE_DEFAULT_MS
 from quorate.core.ring.create import create_ring
 from quorate.core.ring.ring import Member, Ring
 from quorate.server.configuration import EngineName
@@ -36,6 +37,8 @@ class ClusterFile(msgspec.Struct, frozen=True):
     engine: EngineName
     ring: Ring
     """Version 1."""
+    grace_s: int = GRACE_DEFAULT_MS // 1000
+    """The horizon for everything that could bring back what was deleted: the same for all nodes, for good."""
 
     @property
     def cluster_id(self) -> str:
@@ -57,11 +60,13 @@ def found_cluster(
     engine: EngineName,
     password: str = "",
     secret: str = "",
+    grace_s: int = 0,
 ) -> ClusterFile:
-    """A new cluster of `members`, with a fresh secret unless one is given."""
+    """A new cluster of `members`, with a fresh secret unless one is given; a `grace_s` of 0 is the default."""
     replicas = min(3, len(members))
     ring = create_ring(cluster_id, members, partitions, replicas)
-    return ClusterFile(CLUSTER_FORMAT, secret or secrets.token_hex(SECRET_BYTES), password, engine, ring)
+    secret = secret or secrets.token_hex(SECRET_BYTES)
+    return ClusterFile(CLUSTER_FORMAT, secret, password, engine, ring, grace_s or GRACE_DEFAULT_MS // 1000)
 
 
 def write_cluster_file(path: Path, cluster: ClusterFile) -> None:

@@ -28,6 +28,8 @@ EngineName = Literal["rocksdb", "memory"]
 SECRET_BYTES_MIN = 16
 NAME_LENGTH_MAX = 64
 WEIGHT_MAX = 1_000
+GRACE_MIN_S = 5
+GRACE_MAX_S = 366 * 86_400
 VALUE_BYTES_CEILING = FRAME_BYTES_MAX // 4
 """A record of a few siblings must still fit into one frame between nodes."""
 
@@ -55,6 +57,8 @@ class NodeConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     engine: EngineName | Literal[""] = ""
     partitions: int = 0
     """Only for a cluster that is being created; 0: the default."""
+    grace_s: int = 0
+    """Only for a cluster that is being created: seconds after which what is deleted may be forgotten; 0: a day."""
     value_bytes_max: int = VALUE_BYTES_MAX_DEFAULT
     clock_skew_max_ms: int = CLOCK_SKEW_MAX_MS
     insecure: bool = False
@@ -129,6 +133,14 @@ def check_partitions(partitions: int) -> None:
         raise StartupError(f"partitions must be a power of two from 1 to {SLOTS}; got {partitions}")
 
 
+def check_grace(grace_s: int) -> None:
+    if not GRACE_MIN_S <= grace_s <= GRACE_MAX_S:
+        raise StartupError(
+            f"grace must be from {GRACE_MIN_S} s to {GRACE_MAX_S} s; got {grace_s}. A node away for longer has to "
+            "be filled anew, so a day is a good choice"
+        )
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -166,4 +178,6 @@ def _check(configuration: NodeConfiguration) -> None:
         raise StartupError(f"clock_skew_max_ms must be at least 1; got {configuration.clock_skew_max_ms}")
     if configuration.partitions:
         check_partitions(configuration.partitions)
+    if configuration.grace_s:
+        check_grace(configuration.grace_s)
     decode_secret(configuration.secret)

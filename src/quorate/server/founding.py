@@ -167,6 +167,7 @@ def _found_alone(configuration: NodeConfiguration) -> ClusterFile:
             configuration.engine or "rocksdb",
             password=configuration.password,
             secret=configuration.secret,
+            grace_s=configuration.grace_s,
         )
     except CallerError as error:
         raise StartupError(f"cannot make a cluster: {error}") from None

@@ -150,7 +150,9 @@ class NodeProcess:
             rng=rng,
             defaults=default_properties(len(standing.cluster.ring.members)),
             options=NodeOptions(
-                value_bytes_max=configuration.value_bytes_max, clock_skew_max_ms=configuration.clock_skew_max_ms
+                value_bytes_max=configuration.value_bytes_max,
+                clock_skew_max_ms=configuration.clock_skew_max_ms,
+                grace_ms=standing.cluster.grace_s * 1000,
             ),
         )
         transport.attach(node)

@@ -40,10 +40,11 @@ def replay_command(seed: int, options: SimOptions) -> str:
     """The command line that runs exactly this again, with a transcript."""
     defaults = SimOptions()
     words = [f"quorate sim --seed {seed} --trace"]
-    for name in ("nodes", "seconds", "clients", "keys", "durability"):
+    for name in ("nodes", "seconds", "clients", "keys", "durability", "cold_keys"):
         value = getattr(options, name)
         if value != getattr(defaults, name):
-            words.append(f"--{name} {value:g}" if isinstance(value, float) else f"--{name} {value}")
+            option = name.replace("_", "-")
+            words.append(f"--{option} {value:g}" if isinstance(value, float) else f"--{option} {value}")
     if options.faults != defaults.faults:
         words.append(f"--faults '{','.join(options.faults) or 'none'}'")
     return " ".join(words)

@@ -3,12 +3,18 @@
 D  no acknowledged write is lost: one of its acknowledged dots stands at the end, or some ok or unknown write on the
    key had a context that covers it; for last-write-wins also: or a later event on the key. Either way the final
    clock knows it.
-Z  nothing that an acknowledged write replaced is back: no standing dot is covered by that write's context.
+Z  nothing that an acknowledged write replaced is back: no standing dot is covered by that write's context. No read
+   shows what a write that it knows of had replaced, nor a value that had expired by every clock. (And nothing
+   comes back after what replaced it was collected: `graves.py`.)
 C  after healing all replicas of a key hold the same bytes, and nobody else holds any.
 R  a strict read that must meet a strict write's replicas (R+W>N) and began after its acknowledgement knows of it.
    Fallbacks void this (SOSP 2007, §4.6), so where either was sloppy nothing is asked.
+L  a listing of a strict bucket names every key that was put before and that nobody deleted, none that was surely
+   deleted or expired before, and none that nobody wrote.
 F  what was reported as not done is on no disk and in no answer, ever (hard case 31), and no answer holds a value that
-   nobody wrote to that key.
+   nobody wrote to that key, or another than was written there under its dot.
+
+What was collected counts as standing for D (`Graves.with_collected`), and need not be known for R.
 """
 
 from __future__ import annotations
@@ -16,8 +22,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from quorate.core.causality.version_vectors import join
+from quorate.core.keyspace import split_storage_key
 from quorate.core.record import TOMBSTONE, Clock, Dot, Record, Sibling
-from quorate.sim.history import FAILED, OK, History, Violation, WriteEntry, covers
+from quorate.sim.graves import Graves
+from quorate.sim.history import FAILED, OK, History, ListEntry, ReadEntry, Violation, WriteEntry, covers
 from quorate.sim.observer import Observer
 
 NOTHING = Record({}, [])
@@ -133,13 +141,53 @@ def _show_body(body: bytes | None) -> str:
     return "nothing" if body is None else body.hex()
 
 
-def check_quorum_reads(history: History, observer: Observer, n: int) -> list[Violation]:
+def check_answers(
+    history: History, writes: Mapping[bytes, Sequence[WriteEntry]], observer: Observer
+) -> list[Violation]:
+    """Check Z for all that was ever answered."""
+    violations = []
+    killers: dict[tuple[bytes, Dot], list[Dot]] = {}
+    for read in history.reads:
+        for sibling in read.siblings:
+            if 0 < sibling.expiry_ms <= read.wall_ms:
+                message = f"{read.storage_key!r} was answered with {_show(sibling)}, expired at {sibling.expiry_ms}, at"
+                violations.append(Violation("Z", f"{message} {read.wall_ms} by every clock"))
+            place = (read.storage_key, sibling.dot)
+            if place not in killers:
+                killers[place] = _killers(writes.get(read.storage_key, ()), sibling.dot, observer)
+            known = [dot for dot in killers[place] if covers(read.clock, dot)]
+            if known:
+                message = f"{read.storage_key!r} was answered with {_show(sibling)}, although the read knew"
+                violations.append(
+                    Violation("Z", f"{message} {known}, which replaced it; it ended at {read.completed_us}")
+                )
+    return violations
+
+
+def _killers(writes: Sequence[WriteEntry], dot: Dot, observer: Observer) -> list[Dot]:
+    """The dots of all writes that replaced `dot`: whoever knows one of them no longer shows it."""
+    found = []
+    for write in writes:
+        if write.context is not None and covers(write.context, dot):
+            found += [killer for killer in observer.dots_of(write) if killer != dot]
+        elif write.overwrite_seen:
+            found += [
+                killer
+                for killer in observer.dots_of(write)
+                if killer != dot and covers(observer.seen_clock(write.storage_key, killer), dot)
+            ]
+    return found
+
+
+def check_quorum_reads(history: History, observer: Observer, n: int, graves: Graves | None = None) -> list[Violation]:
     """Check R over the whole history, in one sweep by time.
 
     After a legitimate loss only writes that began later count, and a read during which one happened says nothing.
     """
     LOSS, READ, ACK = 0, 1, 2  # noqa: N806 - at equal times a read has not yet seen the acknowledgement
     events: list[tuple[int, int, int, int]] = [(time_us, LOSS, 0, 0) for time_us in history.losses_us]
+    damages = [(time_us, key) for key, times in history.key_losses_us.items() for time_us in times]
+    events += [(time_us, LOSS, index, 1) for index, (time_us, _) in enumerate(damages)]
     events += [(read.invoked_us, READ, index, 0) for index, read in enumerate(history.reads)]
     events += [
         (ack.completed_us, ACK, index, turn)
@@ -150,14 +198,20 @@ def check_quorum_reads(history: History, observer: Observer, n: int) -> list[Vio
     losses = sorted(history.losses_us)
     floors: dict[tuple[bytes, int], Clock] = {}
     last_loss_us = -1
+    last_damage_us: dict[bytes, int] = {}
     violations = []
     for time_us, kind, index, turn in events:
-        if kind == LOSS:
+        if kind == LOSS and turn:
+            key = damages[index][1]
+            last_damage_us[key] = time_us
+            for place in [place for place in floors if place[0] == key]:
+                del floors[place]
+        elif kind == LOSS:
             last_loss_us = time_us
             floors.clear()
         elif kind == ACK:
             write, ack = history.writes[index], history.writes[index].acks[turn]
-            if write.strict and ack.invoked_us > last_loss_us:
+            if write.strict and ack.invoked_us > max(last_loss_us, last_damage_us.get(write.storage_key, -1)):
                 floor = floors.setdefault((write.storage_key, write.w), {})
                 dots = observer.acked_dots(write, ack.clock)
                 if len(dots) == 1:
@@ -165,10 +219,15 @@ def check_quorum_reads(history: History, observer: Observer, n: int) -> list[Vio
                     floor[actor] = max(floor.get(actor, 0), counter)
         else:
             read = history.reads[index]
-            if not read.strict or any(read.invoked_us <= loss_us <= read.completed_us for loss_us in losses):
+            mine = history.key_losses_us.get(read.storage_key, [])
+            if not read.strict or any(read.invoked_us <= loss_us <= read.completed_us for loss_us in [*losses, *mine]):
                 continue
             for w in range(n - read.r + 1, n + 1):
-                missed = [dot for dot in floors.get((read.storage_key, w), {}).items() if not covers(read.clock, dot)]
+                missed = [
+                    dot
+                    for dot in floors.get((read.storage_key, w), {}).items()
+                    if not covers(read.clock, dot) and not _excused(read, dot, graves)
+                ]
                 if missed:
                     violations.append(
                         Violation(
@@ -178,6 +237,10 @@ def check_quorum_reads(history: History, observer: Observer, n: int) -> list[Vio
                         )
                     )
     return violations
+
+
+def _excused(read: ReadEntry, dot: Dot, graves: Graves | None) -> bool:
+    return graves is not None and graves.excuses(read.storage_key, dot, read.completed_us)
 
 
 def check_failed_never_appears(history: History, observer: Observer, finals: Mapping[bytes, Record]) -> list[Violation]:
@@ -193,6 +256,8 @@ def check_failed_never_appears(history: History, observer: Observer, finals: Map
     answers += [(key, [s for s in record.siblings if s.kind != TOMBSTONE]) for key, record in finals.items()]
     for key, siblings in answers:
         for sibling in siblings:
+            if observer.dots.get(key, {}).get(sibling.dot, sibling) != sibling:
+                violations.append(Violation("F", f"{key!r} was answered with {sibling}, which is not what was written"))
             found = writer.get((key, sibling.value))
             if found is None:
                 violations.append(
@@ -201,6 +266,58 @@ def check_failed_never_appears(history: History, observer: Observer, finals: Map
             elif found.outcome == FAILED:
                 violations.append(Violation("F", f"{key!r} was answered with {_name(found)}, reported as not done"))
     return violations
+
+
+def check_listings(
+    history: History, writes: Mapping[bytes, Sequence[WriteEntry]], observer: Observer, n: int
+) -> list[Violation]:
+    """Check L. Listings ask as many replicas as a read does, so a write with a majority W must be met."""
+    violations = []
+    names: dict[bytes, dict[bytes, bytes]] = {}
+    for stored_key in writes:
+        _, bucket, key = split_storage_key(stored_key)
+        names.setdefault(bucket, {})[key] = stored_key
+    for listing in history.listings:
+        known = names.get(listing.bucket, {})
+        listed = set(listing.keys)
+        for key in listing.keys:
+            if key not in known:
+                violations.append(Violation("L", f"{key!r} was listed in {listing.bucket!r} and never written"))
+        for key, stored_key in known.items():
+            verdict = _must_be_listed(listing, writes[stored_key], history, observer, n)
+            if verdict is not None and verdict != (key in listed):
+                wrong = "was not listed, and stands" if verdict else "was listed, and is gone"
+                message = f"{listing.bucket!r} {key!r} {wrong}; the listing ended at {listing.completed_us} µs"
+                violations.append(Violation("L", message))
+    return violations
+
+
+def _must_be_listed(
+    listing: ListEntry, writes: Sequence[WriteEntry], history: History, observer: Observer, n: int
+) -> bool | None:
+    """Must the key with these `writes` be in `listing` (True), must it not (False), or is either right (None)?"""
+    begun = [write for write in writes if write.invoked_us <= listing.completed_us and write.outcome != FAILED]
+    settled = [
+        write
+        for write in begun
+        if write.strict and write.w > n // 2 and any(ack.completed_us < listing.invoked_us for ack in write.acks)
+    ]
+    if not settled or history.lost_since(writes[0].storage_key, 0):
+        return None
+    puts = [write for write in begun if not write.delete]
+    dots = observer.dots.get(writes[0].storage_key, {})
+    if len(puts) == len(begun) and all(dots[dot].expiry_ms == 0 for put in puts for dot in observer.dots_of(put)):
+        return True
+    covered: Clock = {}
+    for write in settled:
+        if write.delete and len(contexts_of(write, observer)) == 1:
+            covered = join(covered, contexts_of(write, observer)[0])
+    gone = all(
+        covers(covered, dot) or 0 < dots[dot].expiry_ms <= listing.wall_ms
+        for put in puts
+        for dot in observer.dots_of(put)
+    )
+    return False if gone and listing.wall_ms else None
 
 
 def _show(sibling: Sibling) -> str:

@@ -6,11 +6,12 @@ knows which records lie on which of them, for the checkers and for faults that m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from quorate.core.buckets import BucketProperties
 from quorate.core.keyspace import canonical_name, slot_of_name, storage_key
 from quorate.core.ports import Space
+from quorate.core.record import Clock
 from quorate.core.ring.create import create_ring
 from quorate.core.ring.preference import PreferenceLists
 from quorate.core.ring.ring import Member, Ring
@@ -19,6 +20,7 @@ from quorate.node.options import NodeOptions
 from quorate.sim.clocks import MachineClock
 from quorate.sim.copies import Copies
 from quorate.sim.disk import Disk, SimEngine
+from quorate.sim.graves import Graves
 from quorate.sim.loop import Process, VirtualLoop
 from quorate.sim.network import Network, SimTransport
 from quorate.sim.observer import Observer
@@ -26,6 +28,8 @@ from quorate.sim.random_streams import Streams
 from quorate.sim.trace import Trace
 
 PARTITIONS = 32
+LOSS_REACH_US = 30_000_000
+"""What a disk lost this long ago at most may have been acknowledged, or counted as held, before."""
 CLUSTER_ID = "5" * 32
 
 
@@ -44,6 +48,10 @@ class Machine:
         """The node said that it takes requests."""
         self.lost_us = -1
         """When the disk last lost something that the durability mode does not promise to keep; -1: never."""
+        self.held = False
+        """A fault keeps it down on purpose: nothing else starts it."""
+        self.damaged: dict[bytes, tuple[int, bytes]] = {}
+        """Storage key → (when a bit of it was last flipped, what is there since)."""
 
     @property
     def up(self) -> bool:
@@ -62,10 +70,16 @@ class Cluster:
         streams: Streams,
         trace: Trace,
         observer: Observer,
+        options: NodeOptions | None = None,
     ) -> None:
         self.loop = loop
         self.defaults = defaults
         self.observer = observer
+        self.options = options or NodeOptions()
+        self.clock_moves = 0
+        """How often a wall clock was moved."""
+        self.reached: dict[str, int] = {}
+        """What the processes that have ended had counted."""
         self._streams = streams
         numbers = list(range(1, nodes + 1))
         self.ring = make_ring(nodes, defaults.n)
@@ -82,14 +96,26 @@ class Cluster:
             )
             disk = Disk(loop, streams.stream("disk", number), observer.of_member(number))
             self.machines[number] = Machine(number, disk, clock)
+            disk.on_emptied = lambda number=number: self._emptied(number)  # type: ignore[misc]
         self.copies = Copies(
             {number: machine.disk for number, machine in self.machines.items()},
             self.replicas,
             synced=defaults.durability == "fsync",
         )
+        self.graves = observer.graves = Graves(
+            horizon_ms=lambda: self.latest_wall_ms() - self.options.grace_ms + self.options.clock_skew_max_ms,
+            now_us=lambda: loop.now_us,
+            replicas=self.replicas,
+            known=self._known,
+        )
+        self.graves.on_removed = observer.collected
         observer.other_hints = lambda member, home, key: self.copies.hinted_clock(member, key, home)
+        self.on_ending: Callable[[Machine], None] = lambda machine: None
+        """Called with a machine whose process is about to end, while everything is as it was."""
         self.on_death: Callable[[int], None] = lambda number: None
         """Called with the number of a machine whose process has just ended."""
+        self.on_emptied: Callable[[int], None] = lambda number: None
+        """Called with the number of a machine whose process has emptied its store."""
 
     def start(self, number: int) -> None:
         """Start a new life of this member's process on what its disk holds."""
@@ -111,7 +137,7 @@ class Cluster:
                 scheduler=process,
                 rng=self._streams.stream("node", number, machine.lives),
                 defaults=self.defaults,
-                options=NodeOptions(),
+                options=self.options,
             )
             machine.node = node
             transport.attach(node)
@@ -150,12 +176,26 @@ class Cluster:
         self._end(machine, silently=False)
         machine.lost_us = self.loop.now_us
         machine.disk.wipe()
+        machine.damaged.clear()
+
+    def damage(self, number: int, stored_key: bytes, bit: int) -> None:
+        """Flip a bit of a record on this machine's disk."""
+        machine = self.machines[number]
+        machine.disk.flip(stored_key, bit)
+        machine.damaged[stored_key] = (self.loop.now_us, machine.disk.values[Space.DATA][stored_key])
+
+    def _emptied(self, number: int) -> None:
+        self.machines[number].lost_us = self.loop.now_us
+        self.on_emptied(number)
 
     def _end(self, machine: Machine, silently: bool) -> None:
         process = machine.process
         assert process is not None and process.alive, "it must run to be ended"
+        self.on_ending(machine)
         process.kill()
         machine.ready = False
+        if machine.node is not None:
+            add_counts(self.reached, counters_of(machine.node))
         machine.node = None
         self.network.process_died(machine.number, silently)
         self.on_death(machine.number)
@@ -170,6 +210,39 @@ class Cluster:
                 return False
         return True
 
+    def filling(self) -> dict[int, int]:
+        """Member → how many partitions it is still being filled with, or 1 if it is fenced; others are left out."""
+        found: dict[int, int] = {}
+        for number, machine in self.machines.items():
+            shared = machine.node._shared if machine.node is not None else None
+            if shared is not None and (shared.filling.partitions or shared.fenced_because):
+                found[number] = max(1, len(shared.filling.partitions))
+        return found
+
+    # Clocks.
+
+    def jump(self, number: int, by_ms: float) -> None:
+        """Move the wall clock of one machine."""
+        self.clock_moves += 1
+        self.machines[number].clock.jump(by_ms)
+
+    def pass_days(self, by_ms: int) -> None:
+        """So much time passes for all machines at once, in which nothing happened but that disks were written.
+
+        What runs has given signs of life all the time.
+        """
+        for number, machine in self.machines.items():
+            self.jump(number, by_ms)
+            if machine.node is not None and machine.ready:
+                machine.node._absence.stop()
+            machine.disk.write_back()
+
+    def earliest_wall_ms(self) -> int:
+        return min(machine.clock.wall_ms() for machine in self.machines.values())
+
+    def latest_wall_ms(self) -> int:
+        return max(machine.clock.wall_ms() for machine in self.machines.values())
+
     # What lies where.
 
     def locate(self, bucket: bytes, key: bytes) -> bytes:
@@ -180,9 +253,31 @@ class Cluster:
     def replicas(self, stored_key: bytes) -> tuple[int, ...]:
         return self.preference_lists.of(int.from_bytes(stored_key[:2], "big"), self.defaults.n).replicas
 
+    def _known(self, number: int, stored_key: bytes) -> Clock | None:
+        """What a disk knows of a key; None if it lost data a moment ago, and had known more."""
+        return None if self.lost_lately(number, stored_key) else self.copies.knows(number, stored_key)
+
+    def lost_lately(self, number: int, stored_key: bytes) -> bool:
+        """Did this disk lose everything, or this key, not longer ago than a message may be under way?"""
+        machine = self.machines[number]
+        damaged_us = machine.damaged.get(stored_key, (-LOSS_REACH_US, b""))[0]
+        lost_us = machine.lost_us if machine.lost_us >= 0 else -LOSS_REACH_US
+        return self.loop.now_us - max(lost_us, damaged_us) < LOSS_REACH_US
+
     def stored(self, number: int, stored_key: bytes) -> bytes | None:
         """The envelope on this member's disk."""
         return self.machines[number].disk.values[Space.DATA].get(stored_key)
+
+
+def add_counts(sums: dict[str, int], counts: Mapping[str, int]) -> None:
+    """Add `counts` to `sums`."""
+    for what, times in counts.items():
+        sums[what] = sums.get(what, 0) + times
+
+
+def counters_of(node: Node) -> dict[str, int]:
+    """Event → how often this life of a node has counted it."""
+    return node._shared.counters
 
 
 def make_ring(nodes: int, n: int) -> Ring:

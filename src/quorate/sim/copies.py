@@ -7,7 +7,7 @@ acknowledgement may be on its way, and the hint gone a moment later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from quorate.core.causality.version_vectors import descends, join
 from quorate.core.hints import hint_key
@@ -15,7 +15,9 @@ from quorate.core.ports import Space
 from quorate.core.record import Clock, Dot
 from quorate.sim.disk import Disk
 from quorate.sim.history import covers
-from quorate.sim.observer import hinted_record, stored_record
+from quorate.sim.observer import hinted_record, known_clock
+
+CLOCKS_REMEMBERED_MAX = 20_000
 
 Before = dict[bytes, bytes | None]
 """Key → what it would hold if the unsynced batches of a disk were lost; only keys that these touched."""
@@ -29,6 +31,9 @@ class Copies:
         self._disks = disks
         self._replicas = replicas
         self._synced = synced
+        self._clocks: dict[tuple[bytes, bytes], Clock] = {}
+        self.doubtful: dict[int, bool] = {}
+        """Members that may empty themselves when they come back, since they were away for so long."""
 
     def count(self, stored_key: bytes, dot: Dot, strict: bool) -> int:
         """How many nodes hold the event `dot` durably: as replicas or (unless `strict`) in hints."""
@@ -42,6 +47,25 @@ class Copies:
     def home_knows(self, home: int, stored_key: bytes, clock: Clock) -> bool:
         """Does the replica `home` durably hold all of `clock`?"""
         return descends(self._durable_clock(home, stored_key), clock)
+
+    def knows(self, member: int, stored_key: bytes) -> Clock:
+        """What the disk of `member` knows of a key; nothing if the record there is damaged."""
+        return self._clock(stored_key, self._disks[member].values[Space.DATA].get(stored_key))
+
+    def safe_without_hints(self, acked_clocks: Mapping[bytes, Clock], absent: Collection[int]) -> bool:
+        """Is every acknowledged event on a replica that is not among `absent`, were there no hints at all?"""
+        for stored_key, acked in acked_clocks.items():
+            known: Clock = {}
+            for member in self._replicas(stored_key):
+                if member not in absent:
+                    known = join(known, self.knows(member, stored_key))
+            if not descends(known, acked):
+                return False
+        return True
+
+    def trust(self, member: int) -> None:
+        """It is back, and has not emptied itself."""
+        self.doubtful.pop(member, None)
 
     def hints_left(self) -> dict[int, int]:
         """Member → how many hints it holds; members without any are left out."""
@@ -77,7 +101,7 @@ class Copies:
                 continue
             kept: list[Clock] = []
             for member in self._disks:
-                if member != victim or not wiped:
+                if (member != victim or not wiped) and member not in self.doubtful:
                     kept += self._clocks_without(member, stored_key, *unsynced[member], victim)
             if not all(any(covers(clock, dot) for clock in kept) for dot in acked.items()):
                 return False
@@ -89,7 +113,7 @@ class Copies:
         clocks: list[Clock] = []
         if member in self._replicas(stored_key):
             stored = data.get(stored_key, values[Space.DATA].get(stored_key))
-            clocks.append(_clock(stored_key, stored))
+            clocks.append(self._clock(stored_key, stored))
         for home in self._disks:
             key = hint_key(home, stored_key)
             hint = values[Space.HINTS].get(key)
@@ -99,7 +123,7 @@ class Copies:
 
     def _durable_clock(self, member: int, stored_key: bytes) -> Clock:
         disk = self._disks[member]
-        return _clock(
+        return self._clock(
             stored_key, disk.synced_value(stored_key) if self._synced else disk.values[Space.DATA].get(stored_key)
         )
 
@@ -114,6 +138,13 @@ class Copies:
                     clocks.append(hinted_record(key, stored).clock)
         return clocks
 
-
-def _clock(stored_key: bytes, stored: bytes | None) -> Clock:
-    return {} if stored is None else stored_record(stored_key, stored).clock
+    def _clock(self, stored_key: bytes, stored: bytes | None) -> Clock:
+        """Remembered by the bytes, since faults ask for all keys again and again."""
+        if stored is None:
+            return {}
+        clock = self._clocks.get((stored_key, stored))
+        if clock is None:
+            if len(self._clocks) >= CLOCKS_REMEMBERED_MAX:
+                self._clocks.clear()
+            clock = self._clocks[stored_key, stored] = known_clock(stored_key, stored)
+        return clock

@@ -7,6 +7,7 @@ the torn batch as a whole. A wiped disk is a new one.
 
 Invariants:
 - Batches survive in order: if one is there, so are all before it.
+- A flipped bit stays flipped until its record is written again; no report tells of it.
 - An engine belongs to one life of a process. After that it can neither read nor write the disk.
 
 Rejected: the memory adapter under the simulator. Its sync is immediate; here a sync takes time, writes go on
@@ -39,6 +40,8 @@ class Disk:
         self._observer = observer
         self.sync_min_ms = 0.3
         self.sync_mean_ms = 1.0
+        self.on_emptied: Callable[[], None] = lambda: None
+        """Called when a process has emptied its own store of records."""
         self.wipe()
 
     def wipe(self) -> None:
@@ -69,6 +72,16 @@ class Disk:
         self._lost_power = True
         return lost
 
+    def flip(self, key: bytes, bit: int) -> None:
+        """Damage the record under `key`."""
+        stored = bytearray(self.values[Space.DATA][key])
+        stored[bit // 8 % len(stored)] ^= 1 << bit % 8
+        self.values[Space.DATA][key] = bytes(stored)
+
+    def write_back(self) -> None:
+        """So much time passes that the operating system has written everything by itself."""
+        self._write_back(self._written_back + len(self._undo))
+
     def unsynced_batches(self) -> int:
         return len(self._undo)
 
@@ -89,13 +102,21 @@ class Disk:
                     return value
         return self.values[of_space].get(key)
 
-    def apply(self, batch: Sequence[WriteOperation]) -> None:
+    def empty(self, space: Space, start: bytes, end: bytes) -> None:
+        """Remove a whole range, as a store does that no longer trusts what it holds."""
+        keys = self.keys[space]
+        self.apply([(space, key, None) for key in keys[bisect_left(keys, start) : bisect_left(keys, end)]], told=False)
+        if space == Space.DATA:
+            self.on_emptied()
+
+    def apply(self, batch: Sequence[WriteOperation], told: bool = True) -> None:
+        """`told`: the observer hears of it, operation by operation."""
         undo: list[WriteOperation] = []
         for space, key, value in batch:
             old = self.values[space].get(key)
             undo.append((space, key, old))
             self._set(space, key, value)
-            if self._observer is not None:
+            if told and self._observer is not None:
                 self._observer(space, key, old, value)
         self._undo.append(undo)
         if len(self._undo) > UNSYNCED_BATCHES_MAX:
@@ -173,7 +194,8 @@ class SimEngine:
         self._disk.apply(batch)
 
     def delete_range(self, space: Space, start: bytes, end: bytes) -> None:
-        self.write([(space, key, None) for key, _ in self.scan(space, start, end)])
+        self._check()
+        self._disk.empty(space, start, end)
 
     def sync(self, done: Callable[[StorageError | None], None]) -> None:
         self._check()

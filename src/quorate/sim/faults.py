@@ -6,18 +6,24 @@ first whether every acknowledged write would survive on another disk:
 - a killed process loses nothing, in either durability mode, and is always allowed;
 - a lost machine loses what was not synced: always allowed with durability `fsync`, which promises to survive just
   that; with `os` only while the acknowledged writes among it are on other disks;
-- a wiped disk is allowed only while others hold all that it held (hard case 1).
+- a wiped disk is allowed only while others hold all that it held (hard case 1);
+- so is a flipped bit, for the one record that it is in (hard case 25).
+
+`days.py` tells the stories in which time itself passes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from quorate.core.ports import Space
+from quorate.core.record import Clock
 from quorate.sim.cluster import Cluster
-from quorate.sim.history import History
+from quorate.sim.days import Days
 from quorate.sim.loop import Process
 from quorate.sim.random_streams import SeededRng, Streams
 from quorate.sim.trace import KIND_FAULT, Trace
+from quorate.sim.workload import Workload
 
 KINDS = (
     "kill",
@@ -41,24 +47,36 @@ KINDS = (
     "bridge",
     "flap",
     "one down",
+    "days",
+    "bit flip",
 )
 ONE_DOWN = "one down"
+DAYS = "days"
+BIT_FLIP = "bit flip"
 CLOCK_JUMPS_MS = (50, 2_000, 30_000, 600_000, 3_600_000)
+CLOCK_JUMPS_AMONG_DAYS_MS = (50, 2_000, 30_000)
+"""Where times are compared with `grace`, clocks stay within the bound that is documented: a minute apart."""
 
 
 class Faults:
     """Injects faults from `start` until `stop`, which also undoes all of them."""
 
     def __init__(
-        self, cluster: Cluster, history: History, streams: Streams, trace: Trace, kinds: tuple[str, ...]
+        self, cluster: Cluster, workload: Workload, streams: Streams, trace: Trace, kinds: tuple[str, ...]
     ) -> None:
         """`kinds`: those that may occur at all; the seed chooses among them, unless there is only one."""
         self._cluster = cluster
-        self._history = history
+        self._history = workload.history
         self._trace = trace
         self._rng = rng = streams.stream("faults")
         self.enabled = [kind for kind in KINDS if (rng.chance(0.5) and kind in kinds) or kinds == (kind,)]
         self._mean_interval_ms = rng.uniform(400.0, 3_000.0)
+        self._drawn = [kind for kind in self.enabled if kind != DAYS]
+        wide = DAYS not in self.enabled and cluster.options.grace_ms > 20 * CLOCK_JUMPS_MS[-1]
+        self._jumps_ms = CLOCK_JUMPS_MS if wide else CLOCK_JUMPS_AMONG_DAYS_MS
+        self._jumped_ms = dict.fromkeys(cluster.machines, 0)
+        """Member → how far its wall clock is off, by the jumps that have not been taken back."""
+        self._days = Days(cluster, workload, self._note)
         self._power_promised = cluster.defaults.durability == "fsync"
         self._running = False
         self.on_victim: Callable[[int], None] = lambda number: None
@@ -86,17 +104,22 @@ class Faults:
             "bridge": self._bridge,
             "flap": self._flap,
             ONE_DOWN: self._one_down,
+            DAYS: self._begin_days,
+            BIT_FLIP: self._bit_flip,
         }
         assert tuple(self._inject) == KINDS
 
     def start(self) -> None:
         self._running = True
         self._schedule()
+        if DAYS in self.enabled:
+            self._later(self._rng.uniform(2_000.0, 12_000.0), self._tell_of_days)
 
     def stop(self) -> None:
-        """No more faults, and none left: links, disks and clocks' rates are healthy, every machine is started."""
+        """No more faults, and none left: links, disks and clocks are healthy, every machine is started."""
         self._running = False
-        self._note("heal", "all links and disks are healthy")
+        self._note("heal", "all links, disks and clocks are healthy")
+        self._days.abandon()
         network = self._cluster.network
         for (source, target), link in network.links.items():
             if link.blocked:
@@ -104,6 +127,7 @@ class Faults:
             link.recover()
         for number, machine in self._cluster.machines.items():
             machine.disk.recover()
+            self._jump(number, -self._jumped_ms[number])
             if not machine.up:
                 self._cluster.start(number)
 
@@ -113,11 +137,19 @@ class Faults:
     def _fire(self) -> None:
         if not self._running:
             return
-        if self.enabled:
-            kind = self._rng.choice(self.enabled)
-            what = self._inject[kind](self._rng)
-            self._note(kind if what else f"{kind} withheld", what or "no victim whose data others hold")
+        if self._drawn and not self._days.skipping:
+            self._occur(self._rng.choice(self._drawn))
         self._schedule()
+
+    def _occur(self, kind: str) -> None:
+        what = self._inject[kind](self._rng)
+        self._note(kind if what else f"{kind} withheld", what or "not now, or no victim whose data others hold")
+
+    def _tell_of_days(self) -> None:
+        """One story after the other, each of which takes a while."""
+        if not self._days.running:
+            self._occur(DAYS)
+        self._later(self._rng.uniform(4_000.0, 15_000.0), self._tell_of_days)
 
     def _note(self, kind: str, what: str) -> None:
         self.counts[kind] = self.counts.get(kind, 0) + 1
@@ -136,11 +168,12 @@ class Faults:
         return rng.choice(up) if up else 0
 
     def _back(self, number: int, rng: SeededRng) -> None:
-        def start() -> None:
-            if not self._cluster.machines[number].up:
-                self._cluster.start(number)
+        self._later(_absence_ms(rng), lambda: self._start(number))
 
-        self._later(_absence_ms(rng), start)
+    def _start(self, number: int) -> None:
+        machine = self._cluster.machines[number]
+        if not machine.up and not machine.held:
+            self._cluster.start(number)
 
     def _strike(self, victim: int, rng: SeededRng, blow: Callable[[], None]) -> str:
         """Strike now, or in the midst of what the process does next. Returns when, in words."""
@@ -189,15 +222,24 @@ class Faults:
 
         return f"n{victim} {self._strike(victim, rng, blow)}"
 
-    def _can_lose(self, victim: int, wiped: bool, others_may_lose_unsynced: bool) -> bool:
-        """As `Copies.can_lose`. A write under way may be acknowledged already, and the client not know it yet."""
+    def _can_lose(
+        self, victim: int, wiped: bool, others_may_lose_unsynced: bool, only_key: bytes | None = None
+    ) -> bool:
+        """As `Copies.can_lose`, for all keys or one."""
+        clocks = self._promised()
+        if only_key is not None:
+            clocks = {only_key: clocks[only_key]} if only_key in clocks else {}
+        return self._cluster.copies.can_lose(clocks, victim, wiped, others_may_lose_unsynced)
+
+    def _promised(self) -> dict[bytes, Clock]:
+        """What is acknowledged. A write under way may be so already, and the client not know it yet."""
         observer = self._cluster.observer
         clocks = {key: dict(clock) for key, clock in observer.acked_clocks().items()}
         for write in self._history.writes:
             for actor, counter in observer.dots_of(write) if write.attempts_open else ():
                 clock = clocks.setdefault(write.storage_key, {})
                 clock[actor] = max(clock.get(actor, 0), counter)
-        return self._cluster.copies.can_lose(clocks, victim, wiped, others_may_lose_unsynced)
+        return clocks
 
     def _crash_loop(self, rng: SeededRng) -> str:
         """Killed again and again soon after each start: young processes meet what their former lives have left."""
@@ -212,7 +254,7 @@ class Faults:
                 self._cluster.kill(victim)
                 self._later(rng.uniform(20.0, 200.0), lambda: again(left))
             elif not machine.up:
-                self._cluster.start(victim)
+                self._start(victim)
                 self._later(rng.uniform(50.0, 1_500.0), lambda: again(left - 1))
 
         again(times)
@@ -227,6 +269,24 @@ class Faults:
         self._cluster.wipe(victim)
         self._back(victim, rng)
         return f"n{victim}"
+
+    def _begin_days(self, rng: SeededRng) -> str:
+        """See `days.py`."""
+        return self._days.begin(rng, self._victim(rng) if rng.chance(0.75) else 0)
+
+    def _bit_flip(self, rng: SeededRng) -> str:
+        """Damage one record, but never the last undamaged one that holds something acknowledged."""
+        number = rng.choice(list(self._cluster.machines))
+        keys = self._cluster.machines[number].disk.keys[Space.DATA]
+        unsynced_too = self._power_promised and "power" in self.enabled
+        if not keys:
+            return ""
+        key = rng.choice(keys)
+        if not self._can_lose(number, wiped=True, others_may_lose_unsynced=unsynced_too, only_key=key):
+            return ""
+        self._history.key_losses_us.setdefault(key, []).append(self._cluster.loop.now_us)
+        self._cluster.damage(number, key, rng.below(1 << 20))
+        return f"n{number} {key!r}"
 
     def _pause(self, rng: SeededRng) -> str:
         victim = self._victim(rng)
@@ -379,11 +439,14 @@ class Faults:
 
     def _clock_jump(self, rng: SeededRng) -> str:
         number = rng.choice(list(self._cluster.machines))
-        by_ms = rng.choice(CLOCK_JUMPS_MS) * (1 if rng.chance(0.5) else -1)
-        clock = self._cluster.machines[number].clock
-        clock.jump(by_ms)
-        self._later(rng.uniform(200.0, 10_000.0), lambda: clock.jump(-by_ms))
+        by_ms = rng.choice(self._jumps_ms) * (1 if rng.chance(0.5) else -1)
+        self._jump(number, by_ms)
+        self._later(rng.uniform(200.0, 10_000.0), lambda: self._jump(number, -by_ms))
         return f"n{number} by {by_ms} ms"
+
+    def _jump(self, number: int, by_ms: int) -> None:
+        self._jumped_ms[number] += by_ms
+        self._cluster.jump(number, by_ms)
 
     def _slow_disk(self, rng: SeededRng) -> str:
         """One disk, or all of them, as on shared storage."""

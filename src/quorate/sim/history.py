@@ -42,6 +42,7 @@ class WriteEntry(msgspec.Struct):
     w: int = 2
     strict: bool = True
     """Only replicas of the key count towards `w`."""
+    invoked_us: int = 0
     attempts_open: int = 0
     attempts_unknown: int = 0
     acks: list[Ack] = []
@@ -64,19 +65,38 @@ class ReadEntry(msgspec.Struct):
     siblings: list[Sibling]
     strict: bool = True
     """Only replicas of the key counted towards `r`."""
+    wall_ms: int = 0
+    """What every clock of the cluster said or had passed when the read began; 0: nobody knows, as some jumped."""
+
+
+class ListEntry(msgspec.Struct):
+    """A whole listing of a strict bucket's keys that was answered; `wall_ms` as of a read."""
+
+    bucket: bytes
+    invoked_us: int
+    completed_us: int
+    keys: list[bytes]
+    wall_ms: int = 0
 
 
 class History(msgspec.Struct):
-    """Everything of one run. `losses_us`: when a replica legitimately lost writes (a wiped disk, unsynced data)."""
+    """Everything of one run. `losses_us`: when a replica legitimately lost writes (a wiped disk, unsynced data);
+    `key_losses_us`: the same for single keys, whose record was damaged there."""
 
     writes: list[WriteEntry] = []
     reads: list[ReadEntry] = []
     losses_us: list[int] = []
+    listings: list[ListEntry] = []
+    key_losses_us: dict[bytes, list[int]] = {}
+
+    def lost_since(self, storage_key: bytes, time_us: int) -> bool:
+        """Was anything lost legitimately, of this key or of all, at `time_us` or later?"""
+        return any(losses and losses[-1] >= time_us for losses in (self.losses_us, self.key_losses_us.get(storage_key)))
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """One thing that must not be. `check` names the checker: D, Z, C, R, F, W, A, hint, dot, record, reply, exception
-    or heal."""
+    """One thing that must not be. `check` names the checker: D, Z, C, R, F, L, G, W, A, hint, dot, record, reply,
+    exception or heal."""
 
     check: str
     message: str

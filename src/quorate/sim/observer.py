@@ -13,9 +13,11 @@ from collections.abc import Callable
 from quorate.core.causality.actor import member_of
 from quorate.core.causality.version_vectors import join
 from quorate.core.envelope import unpack
+from quorate.core.errors import DamagedRecord
 from quorate.core.hints import split_hint_key, unpack_hint
 from quorate.core.ports import Space
 from quorate.core.record import TOMBSTONE, Clock, Dot, Record, Sibling, check, decode_record
+from quorate.sim.graves import Graves
 from quorate.sim.history import Violation, WriteEntry, covers
 
 
@@ -32,29 +34,49 @@ class Observer:
         self._acked_clocks: dict[bytes, Clock] = {}
         self.other_hints: Callable[[int, int, bytes], Clock] = lambda member, home, key: {}
         """(member, home, storage key) → what this member's hints for homes other than `home` know of the key."""
-        self.on_hint_removed: Callable[[int, int, bytes, Clock], None] = lambda member, home, key, clock: None
-        """Called with (member, home, storage key, the clock that the hint held)."""
+        self.on_hint_removed: Callable[[int, int, bytes, Clock, int], None] = lambda *hint: None
+        """Called with (member, home, storage key, the clock that the hint held, when it was first written: Unix ms)."""
+        self.graves: Graves | None = None
 
     def of_member(self, member: int) -> Callable[[Space, bytes, bytes | None, bytes | None], None]:
         """The observer of one member's disk."""
 
         def observe(space: Space, key: bytes, old: bytes | None, new: bytes | None) -> None:
-            if space == Space.DATA and new is not None:
-                self._stored(
-                    member, key, unpack(key, new)[2], lambda: stored_record(key, old).clock if old is not None else {}
-                )
+            if space == Space.DATA:
+                self._changed(member, key, old, new)
             elif space == Space.HINTS:
                 self._hinted(member, key, old, new)
 
         return observe
 
+    def _changed(self, member: int, key: bytes, old: bytes | None, new: bytes | None) -> None:
+        """A record was written, or removed (`new` None)."""
+        graves = self.graves
+        if new is None:
+            before = readable_record(key, old)
+            if graves is not None and before is not None:
+                graves.shrunk(member, key, before, None)
+            return
+        body = unpack(key, new)[2]
+        if graves is not None:
+            if key in graves.clocks:
+                graves.stored(member, key, decode_record(body))
+            if old is not None and len(new) < len(old):
+                self._shrunk(graves, member, key, old, body)
+        self._stored(member, key, body, lambda: known_clock(key, old))
+
+    def _shrunk(self, graves: Graves, member: int, key: bytes, old: bytes, body: bytes) -> None:
+        before, after = readable_record(key, old), decode_record(body)
+        if before is not None and before.clock == after.clock and len(after.siblings) < len(before.siblings):
+            graves.shrunk(member, key, before, after)
+
     def _hinted(self, member: int, stored_key: bytes, old: bytes | None, new: bytes | None) -> None:
         """A hint was written, or removed (`new` None)."""
         home, key = split_hint_key(stored_key)
         before = hinted_record(stored_key, old).clock if old is not None else {}
-        if new is None:
-            self.on_hint_removed(member, home, key, before)
-        else:
+        if new is None and old is not None:
+            self.on_hint_removed(member, home, key, before, unpack_hint(stored_key, old).created_ms)
+        elif new is not None:
             body = unpack_hint(stored_key, new).body
             self._stored(member, key, body, lambda: join(before, self.other_hints(member, home, key)))
 
@@ -78,6 +100,12 @@ class Observer:
         dots = self.acked_dots(write, clock) or list(clock.items())
         for actor, counter in dots:
             acked[actor] = max(acked.get(actor, 0), counter)
+
+    def collected(self, key: bytes, clock: Clock) -> None:
+        """All that `clock` covers was removed with proof: no disk need hold it from now on."""
+        acked = self._acked_clocks.get(key)
+        if acked is not None:
+            self._acked_clocks[key] = {actor: last for actor, last in acked.items() if not covers(clock, (actor, last))}
 
     def acked_clocks(self) -> dict[bytes, Clock]:
         """Storage key → a clock that covers every acknowledged event."""
@@ -132,6 +160,20 @@ def surely_seen(record: Record, dot: Dot) -> Clock:
 def stored_record(key: bytes, stored: bytes) -> Record:
     """The record in an envelope from a disk."""
     return decode_record(unpack(key, stored)[2])
+
+
+def readable_record(key: bytes, stored: bytes | None) -> Record | None:
+    """The record in an envelope, None if there is none or it is damaged."""
+    try:
+        return None if stored is None else stored_record(key, stored)
+    except DamagedRecord:
+        return None
+
+
+def known_clock(key: bytes, stored: bytes | None) -> Clock:
+    """What an envelope from a disk knows: nothing if it is damaged."""
+    record = readable_record(key, stored)
+    return {} if record is None else record.clock
 
 
 def hinted_record(stored_key: bytes, stored: bytes) -> Record:

@@ -2,9 +2,9 @@
 
 The phases on virtual time: nodes start and connect; clients and faults run; the faults stop and everything is started
 again; in half of the seeds clients go on for a while, in the others they stop with the faults, so that nothing but
-handoff and repair brings replicas together; all hints go home by themselves (hard case 9); every key is read from all
-its replicas (r=n, which repairs those behind) until the replicas agree or the rounds are used up; then the checkers
-judge.
+handoff and repair brings replicas together; all hints go home by themselves (hard case 9); replicas become equal by
+themselves, without any read; every key is read from all its replicas (r=n, which repairs those behind) until the
+replicas agree or the rounds are used up; then the checkers judge.
 """
 
 from __future__ import annotations
@@ -17,31 +17,52 @@ import msgspec
 
 from quorate.core.buckets import BucketProperties, Durability
 from quorate.core.envelope import unpack
+from quorate.core.errors import DamagedRecord
+from quorate.core.limits import KIB, MIB
+from quorate.core.ports import Space
 from quorate.core.record import Clock, Record
 from quorate.core.store import Admin, Failure, GetRequest, GetResult
+from quorate.node.options import NodeOptions
 from quorate.sim import checkers
 from quorate.sim.availability import Availability
-from quorate.sim.cluster import Cluster
+from quorate.sim.cluster import Cluster, Machine, add_counts, counters_of
+from quorate.sim.days import AROUND_MS
 from quorate.sim.faults import KINDS, ONE_DOWN, Faults
+from quorate.sim.graves import dead_since_ms
 from quorate.sim.history import Violation
 from quorate.sim.loop import VirtualLoop
-from quorate.sim.observer import Observer, stored_record
+from quorate.sim.observer import Observer, readable_record
 from quorate.sim.random_streams import Streams
 from quorate.sim.trace import Trace
-from quorate.sim.workload import BUCKET_LAST_WRITE_WINS, BUCKETS, Workload
+from quorate.sim.tree_check import check_trees
+from quorate.sim.workload import BUCKET_EXPIRING, BUCKET_LAST_WRITE_WINS, BUCKET_SIBLINGS, BUCKETS, Workload
 
 BOOT_LIMIT_MS = 10_000
 HEAL_LIMIT_MS = 25_000
 HANDOFF_LIMIT_MS = 15_000
 """Within this time after the cluster is whole, all hints are home."""
-LOSS_REACH_US = 30_000_000
-"""A hint may go although its home lacks it, if the home lost its disk not longer ago: after it had acknowledged."""
+TREES_LIMIT_MS = 5_000
+"""Within this time after the cluster is whole, all hash trees are ready."""
+FILLING_LIMIT_MS = 90_000
+"""Within this time after all hints are home, every node serves all that it replicates."""
+REPAIR_LIMIT_MS = 90_000
+"""Within this time after all hints are home, replicas are equal without any read."""
 CALM_MS = 3_000
 DRAIN_MS = 2_500
 SWEEPS_MAX = 6
 SWEEP_MS = 1_500
 VIOLATIONS_MAX = 50
 STEP_MS = 50
+COLLECTION_LIMIT_MS = 120_000
+REPAIR_STEP_MS = 500
+HOURS_MS = 3_600_000
+GRACES_MS = (HOURS_MS // 6, 24 * HOURS_MS)
+EXCHANGE_INTERVALS_MS = (2_000, 10_000)
+SWEEP_INTERVAL_MS = 6_000
+COLLECT_QUIET_MS = 8_000
+"""Longer than the deadlines of the simulated clients and of hints: no message is under way for longer."""
+CACHES_BYTES = (64 * MIB, 64 * MIB, 16 * KIB)
+"""In some seeds nodes read nearly everything from their disks."""
 
 
 class SimOptions(msgspec.Struct, frozen=True):
@@ -52,11 +73,13 @@ class SimOptions(msgspec.Struct, frozen=True):
     """Virtual seconds of load, in half of the seeds the last three of them without faults."""
     clients: int = 5
     keys: int = 5
-    """In each of the two buckets."""
+    """In each of the three buckets, used all the time."""
     durability: Durability | None = None
     """None: the seed chooses."""
     faults: tuple[str, ...] = KINDS
     """Kinds that may occur; the seed chooses among them."""
+    cold_keys: int = 40
+    """In each bucket, used seldom."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -70,6 +93,8 @@ class Outcome(msgspec.Struct, frozen=True):
     operations: dict[str, int]
     faults: dict[str, int]
     violations: list[Violation]
+    reached: dict[str, int] = {}
+    """Event → how often nodes, or the simulator, counted it."""
 
     @property
     def ok(self) -> bool:
@@ -96,6 +121,14 @@ class Simulation:
         streams = Streams(seed)
         rng = streams.stream("options")
         durability: Durability = options.durability or ("fsync" if rng.chance(0.5) else "os")
+        self.options_of_nodes = NodeOptions(
+            grace_ms=rng.choice(GRACES_MS),
+            record_cache_bytes=rng.choice(CACHES_BYTES),
+            anti_entropy_interval_ms=rng.choice(EXCHANGE_INTERVALS_MS),
+            sweep_interval_ms=SWEEP_INTERVAL_MS,
+            collect_quiet_ms=COLLECT_QUIET_MS,
+        )
+        self._next_day = rng.chance(0.3)
         self._calm_ms = CALM_MS if rng.chance(0.5) else 0
         n = min(3, options.nodes)
         defaults = BucketProperties(n=n, r=n // 2 + 1, w=n // 2 + 1, durability=durability)
@@ -109,22 +142,29 @@ class Simulation:
             streams=streams,
             trace=self.trace,
             observer=self.observer,
+            options=self.options_of_nodes,
         )
         availability = Availability(self.cluster) if set(options.faults) <= {ONE_DOWN} else None
-        self.strict_bucket = rng.choice(BUCKETS)
+        self.strict_buckets: tuple[bytes, ...] = (rng.choice((BUCKET_SIBLINGS, BUCKET_LAST_WRITE_WINS)),)
+        if rng.chance(0.5):
+            self.strict_buckets += (BUCKET_EXPIRING,)
+        self._last_write_wins = (BUCKET_LAST_WRITE_WINS, BUCKET_EXPIRING)[: 1 + rng.chance(0.5)]
         self.workload = Workload(
             self.cluster,
             streams,
             self.trace,
             clients=options.clients,
             keys=options.keys,
-            strict_bucket=self.strict_bucket,
+            cold_keys=options.cold_keys,
+            strict_buckets=self.strict_buckets,
             availability=availability,
         )
-        self.faults = Faults(self.cluster, self.workload.history, streams, self.trace, options.faults)
+        self.faults = Faults(self.cluster, self.workload, streams, self.trace, options.faults)
         if availability is not None:
             self.faults.on_victim = lambda number: setattr(availability, "victim", number)
         self.observer.on_hint_removed = self._on_hint_removed
+        self.cluster.on_ending = lambda machine: self._check_trees(machine, "before its process ended")
+        self.cluster.on_emptied = lambda number: self.workload.history.losses_us.append(self.loop.now_us)
 
     def run(self) -> Outcome:
         try:
@@ -133,7 +173,7 @@ class Simulation:
             frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "quorate" in frame.filename]
             where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames[-4:]))
             self.violations.append(Violation("exception", f"{type(error).__name__}: {error} ({where})"))
-        found = self.observer.violations + self.workload.violations + self.violations
+        found = self.observer.violations + self.cluster.graves.violations + self.workload.violations + self.violations
         return Outcome(
             seed=self.seed,
             trace_hash=self.trace.digest(),
@@ -143,7 +183,16 @@ class Simulation:
             operations=dict(sorted(self.workload.counts.items())),
             faults=dict(sorted(self.faults.counts.items())),
             violations=found[:VIOLATIONS_MAX],
+            reached=self._reached(),
         )
+
+    def _reached(self) -> dict[str, int]:
+        sums = dict(self.cluster.reached)
+        for machine in self.cluster.machines.values():
+            if machine.node is not None:
+                add_counts(sums, counters_of(machine.node))
+        sums["siblings collected"] = self.cluster.graves.collected
+        return dict(sorted(sums.items()))
 
     def _phases(self) -> None:
         for number in self.cluster.machines:
@@ -167,53 +216,96 @@ class Simulation:
         if not self._wait(lambda: not self.cluster.copies.hints_left(), HANDOFF_LIMIT_MS):
             left = self.cluster.copies.hints_left()
             self.violations.append(Violation("hint", f"hints stay where they are (member: hints): {left}"))
+        if not self._wait(lambda: not self.cluster.filling(), FILLING_LIMIT_MS, REPAIR_STEP_MS):
+            message = f"stores stay empty or fenced (member: partitions): {self.cluster.filling()}"
+            self.violations.append(Violation("heal", message))
+        if not self._wait(self._alike, REPAIR_LIMIT_MS, REPAIR_STEP_MS):
+            self.violations.append(Violation("C", f"replicas differ, and nothing repairs them: {self._unlike()}"))
+        if self._next_day:
+            self._sleep_over()
         self._converge()
         self._judge()
 
     def _pass(self, milliseconds: float) -> None:
         self.loop.run_until(self.loop.now_us + int(milliseconds * 1000))
 
-    def _wait(self, condition: Callable[[], bool], limit_ms: int) -> bool:
+    def _wait(self, condition: Callable[[], bool], limit_ms: int, step_ms: int = STEP_MS) -> bool:
         """Let time pass until `condition` holds; False if it does not within the limit."""
-        for _ in range(limit_ms // STEP_MS):
+        for _ in range(limit_ms // step_ms):
             if condition():
                 return True
-            self._pass(STEP_MS)
+            self._pass(step_ms)
         return condition()
 
     def _set_buckets(self) -> None:
         node = self.cluster.machines[1].node
         assert node is not None
         for bucket in BUCKETS:
-            changes = {"strict": "true" if bucket == self.strict_bucket else "false"}
-            if bucket == BUCKET_LAST_WRITE_WINS:
+            changes = {"strict": "true" if bucket in self.strict_buckets else "false"}
+            if bucket in self._last_write_wins:
                 changes["conflicts"] = "lww"
+            if bucket == BUCKET_EXPIRING:
+                changes["ttl"] = "3"
             answers: list[Admin | Failure] = []
             node.set_bucket(bucket, changes, answers.append)
             self._wait(lambda answers=answers: bool(answers), 3_000)  # type: ignore[misc]
             if not answers or isinstance(answers[0], Failure):
                 self.violations.append(Violation("heal", f"a healthy cluster does not set a bucket: {answers}"))
 
-    def _on_hint_removed(self, member: int, home: int, stored_key: bytes, clock: Clock) -> None:
-        """A hint may go when its home durably holds what it said, and not before (hard case 15)."""
-        lost_us = self.cluster.machines[home].lost_us
-        if lost_us >= 0 and self.loop.now_us - lost_us < LOSS_REACH_US:
+    def _on_hint_removed(self, member: int, home: int, stored_key: bytes, clock: Clock, created_ms: int) -> None:
+        """A hint may go when its home durably holds what it said, and not before (hard case 15); or when it is half of
+        `grace` old."""
+        if self.cluster.lost_lately(home, stored_key):
+            return
+        age_ms = self.cluster.machines[member].clock.wall_ms() - created_ms
+        if age_ms > self.options_of_nodes.grace_ms // 2:
             return
         if not self.cluster.copies.home_knows(home, stored_key, clock):
             message = f"n{member} removed its hint of {stored_key!r} for n{home}, which does not hold it: {clock}"
             self.violations.append(Violation("hint", message))
 
+    def _sleep_over(self) -> None:
+        """Let `grace` pass for everything that is dead: with all replicas there and equal, nothing of it stays.
+
+        First nearly all of it, when most may not go yet.
+        """
+        self._pass(COLLECT_QUIET_MS)
+        grace_ms = self.options_of_nodes.grace_ms
+        self.cluster.pass_days(grace_ms - 2 * AROUND_MS)
+        self._pass(2 * SWEEP_INTERVAL_MS + COLLECT_QUIET_MS)
+        self.cluster.pass_days(grace_ms)
+        if not self._wait(lambda: not self._dead(), COLLECTION_LIMIT_MS, REPAIR_STEP_MS):
+            self.violations.append(Violation("G", f"never collected: {self._dead()}"))
+
+    def _dead(self) -> list[tuple[int, bytes]]:
+        """(member, storage key) of records with something in them that has been dead for long enough."""
+        horizon_ms = self.cluster.earliest_wall_ms() - self.options_of_nodes.grace_ms
+        return [
+            (number, key)
+            for number, machine in self.cluster.machines.items()
+            for key, stored in machine.disk.values[Space.DATA].items()
+            if (record := readable_record(key, stored)) is not None
+            and any(0 < dead_since_ms(sibling) < horizon_ms for sibling in record.siblings)
+        ]
+
     # Convergence.
 
     def _names(self) -> list[tuple[bytes, bytes]]:
-        return [(bucket, key) for bucket in BUCKETS for key in self.workload.keys]
+        return [(bucket, key) for bucket in BUCKETS for key in self.workload.keys + self.workload.cold_keys]
+
+    def _unlike(self) -> list[tuple[bytes, bytes]]:
+        """The keys whose replicas differ."""
+        return [name for name in self._names() if len(set(self._bodies(*name).values())) > 1]
+
+    def _alike(self) -> bool:
+        return all(len(set(self._bodies(*name).values())) == 1 for name in self._names())
 
     def _converge(self) -> None:
         """Read every key from all replicas, through other nodes each round, until the replicas agree."""
         failures: list[str] = []
         for turn in range(SWEEPS_MAX):
             failures = self._sweep(turn)
-            if not failures and all(len(set(self._bodies(*name).values())) == 1 for name in self._names()):
+            if not failures and self._alike():
                 return
         self.violations += [Violation("heal", f"a read after healing failed: {failure}") for failure in failures]
 
@@ -236,16 +328,19 @@ class Simulation:
     def _bodies(self, bucket: bytes, key: bytes) -> dict[int, bytes | None]:
         """What each replica holds of a key, without its envelope."""
         stored_key = self.cluster.locate(bucket, key)
-        return {
-            number: None if stored is None else unpack(stored_key, stored)[2]
-            for number in self.cluster.replicas(stored_key)
-            for stored in [self.cluster.stored(number, stored_key)]
-        }
+        bodies: dict[int, bytes | None] = {}
+        for number in self.cluster.replicas(stored_key):
+            stored = self.cluster.stored(number, stored_key)
+            try:
+                bodies[number] = None if stored is None else unpack(stored_key, stored)[2]
+            except DamagedRecord:
+                bodies[number] = b"damaged on n%d" % number
+        return bodies
 
     # Judgement.
 
     def _judge(self) -> None:
-        history, observer = self.workload.history, self.observer
+        history, observer, graves = self.workload.history, self.observer, self.cluster.graves
         writes = checkers.by_key(history.writes)
         finals: dict[bytes, Record] = {}
         for bucket, key in self._names():
@@ -257,13 +352,35 @@ class Simulation:
                     bodies[number] = self.cluster.stored(number, stored_key)
             self.violations += checkers.check_replicas_equal(stored_key, replicas, bodies)
             stored = self.cluster.stored(replicas[0], stored_key)
-            final = finals[stored_key] = checkers.NOTHING if stored is None else stored_record(stored_key, stored)
+            final = finals[stored_key] = readable_record(stored_key, stored) or checkers.NOTHING
             mine = writes.get(stored_key, [])
-            last_write_wins = bucket == BUCKET_LAST_WRITE_WINS
-            self.violations += checkers.check_no_loss(mine, final, observer, last_write_wins)
+            last_write_wins = bucket in self._last_write_wins
+            whole = graves.with_collected(stored_key, final)
+            self.violations += checkers.check_no_loss(mine, whole, observer, last_write_wins)
             self.violations += checkers.check_nothing_back(mine, final, observer)
         left = self.cluster.copies.hints_left()
         if left:
             self.violations.append(Violation("C", f"there are hints after healing (member: hints): {left}"))
-        self.violations += checkers.check_quorum_reads(history, observer, self.cluster.defaults.n)
+        n = self.cluster.defaults.n
+        self.violations += checkers.check_quorum_reads(history, observer, n, graves)
+        self.violations += checkers.check_answers(history, writes, observer)
+        self.violations += checkers.check_listings(history, writes, observer, n)
+        self._judge_trees()
         self.violations += checkers.check_failed_never_appears(history, observer, finals)
+
+    def _judge_trees(self) -> None:
+        """All hash trees become ready, and are exact."""
+        partitions = len(self.cluster.ring.owners)
+
+        def all_ready() -> bool:
+            nodes = [machine.node for machine in self.cluster.machines.values()]
+            return all(node is not None and node.trees.report()["ready"] == partitions for node in nodes)
+
+        if not self._wait(all_ready, TREES_LIMIT_MS):
+            self.violations.append(Violation("T", "not all hash trees are ready although the cluster is whole"))
+        for machine in self.cluster.machines.values():
+            self._check_trees(machine, "in the end")
+
+    def _check_trees(self, machine: Machine, when: str) -> None:
+        if machine.node is not None:
+            self.violations += check_trees(machine.number, machine.node, machine.disk, when)

@@ -22,11 +22,13 @@ from quorate.core.errors import StorageError
 class RocksDbScan(Iterator[tuple[bytes, bytes]]):
     """Pairs with start ≤ key < end in key order. Raises `StorageError` if a read fails or the engine was closed."""
 
-    __slots__ = ("__weakref__", "_closed_early", "_iterator", "_path")
+    __slots__ = ("__weakref__", "_closed_early", "_end", "_iterator", "_path")
 
     def __init__(self, family: Rdict, path: Path, start: bytes, end: bytes) -> None:
         options = ReadOptions()
         options.set_iterate_upper_bound(end)
+        # RocksDB keeps a pointer to these bytes, and the binding does not keep the bytes.
+        self._end = end
         self._path = path
         self._closed_early = False
         self._iterator: RdictIter | None = family.iter(options)

@@ -1,4 +1,4 @@
-"""KV.WHERE, KV.KEYS, KV.STATUS, KV.RING, KV.BUCKETS, KV.BUCKET: what tools and our own clients ask of a node.
+"""KV.WHERE, KV.KEYS, KV.STATUS, KV.RING, KV.CLUSTER, KV.BUCKETS, KV.BUCKET, KV.REPAIR: what tools and clients ask.
 
 Documents are JSON in a bulk string, so that a new field breaks no client.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quorate.api.resp import replies
-from quorate.api.resp.commands.command import ADMIN, ANY_NUMBER, READ, Command, on_key
+from quorate.api.resp.commands.command import ADMIN, ANY_NUMBER, CONNECTION, READ, Command, on_key
 from quorate.api.resp.commands.options import Convert, integer, integer_option, parse_options
 from quorate.core.errors import CallerError
 from quorate.core.keyspace import check_bucket_name, split_name
@@ -62,6 +62,11 @@ def kv_ring(connection: RespConnection, arguments: list[bytes]) -> None:
     connection.reply(replies.json(ring) if ring.version > known else replies.null(connection.resp3))
 
 
+def kv_cluster(connection: RespConnection, arguments: list[bytes]) -> None:
+    """The cluster's id. Our clients ask on every new connection, so as to notice another cluster (hard case 20)."""
+    connection.reply(replies.bulk(connection.store.ring().cluster_id.encode()))
+
+
 def kv_buckets(connection: RespConnection, arguments: list[bytes]) -> None:
     buckets = connection.store.buckets()
     connection.reply(replies.json({bucket.decode(errors="replace"): buckets[bucket] for bucket in sorted(buckets)}))
@@ -90,6 +95,25 @@ def kv_bucket(connection: RespConnection, arguments: list[bytes]) -> None:
     connection.store.set_bucket(bucket, changes, on_result)
 
 
+def kv_repair(connection: RespConnection, arguments: list[bytes]) -> None:
+    """`KV.REPAIR START [bucket]` begins a pass of anti-entropy on this node, `KV.REPAIR STATUS` tells of it."""
+    action = arguments[1].upper()
+    bucket = arguments[2] if len(arguments) == 3 else b""
+    if action not in (b"START", b"STATUS") or (action == b"STATUS" and bucket):
+        raise CallerError("KV.REPAIR takes START, or START and a bucket, or STATUS")
+    if len(arguments) == 3:
+        check_bucket_name(bucket)
+    slot = connection.slot()
+
+    def on_result(result: Admin | Failure) -> None:
+        slot.fill(replies.document(result))
+
+    if action == b"START":
+        connection.store.repair(bucket, on_result)
+    else:
+        connection.store.repair_status(on_result)
+
+
 def _prefix(text: bytes) -> bytes:
     if len(text) > KEY_BYTES_MAX:
         raise CallerError(f"PREFIX has at most {KEY_BYTES_MAX} bytes; this one has {len(text)}")
@@ -114,6 +138,8 @@ COMMANDS = [
     Command("kv.keys", kv_keys, 2, ANY_NUMBER, "A page of a bucket's keys", READ, group="kv"),
     Command("kv.status", kv_status, 1, 1, "The cluster as this node sees it", ADMIN, group="kv"),
     Command("kv.ring", kv_ring, 1, 2, "The ring, if it is newer than the given version", ADMIN, group="kv"),
+    Command("kv.cluster", kv_cluster, 1, 1, "The id of the cluster that this node belongs to", CONNECTION, group="kv"),
+    Command("kv.repair", kv_repair, 2, 3, "One pass of anti-entropy on this node, and its progress", ADMIN, group="kv"),
     Command("kv.buckets", kv_buckets, 1, 1, "Buckets whose properties were set", ADMIN, group="kv"),
     Command("kv.bucket", kv_bucket, 2, 66, "Show or change a bucket's properties", ADMIN, group="kv"),
 ]

@@ -1,0 +1,103 @@
+"""What was collected, and whether it might be: tombstones and expired values that left a disk for good (check G).
+
+A record may shrink only by siblings that have been dead for longer than `grace`. It may go as a whole only while all
+replicas of its key know what it knew, or have removed it for the same reason: that is the proof (SOSP 2007 has none;
+hard cases 22 and 23 are what others found without it). After that nothing that it had replaced may be on the disk of
+any replica again (check Z), whether by a late hint, a late message, repair, or a node that was away.
+
+The graves also complete the other checks: what was collected was not lost (D), and need not be known to a read (R).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from quorate.core.causality.version_vectors import descends, join
+from quorate.core.record import TOMBSTONE, Clock, Dot, Record, Sibling
+from quorate.sim.history import Violation, covers
+
+
+def dead_since_ms(sibling: Sibling) -> int:
+    """Since when (Unix milliseconds) nobody is to see it: a tombstone's HLC time, or the expiry; 0: it lives."""
+    return sibling.time >> 16 if sibling.kind == TOMBSTONE else sibling.expiry_ms
+
+
+class Graves:
+    """Collected siblings and the clocks of removed records, by storage key."""
+
+    def __init__(
+        self,
+        *,
+        horizon_ms: Callable[[], int],
+        now_us: Callable[[], int],
+        replicas: Callable[[bytes], tuple[int, ...]],
+        known: Callable[[int, bytes], Clock | None],
+    ) -> None:
+        """`horizon_ms`: what has been dead since later must still be there. `known`: what a member's disk knows of a
+        key, None if nobody can say (it was wiped or damaged a moment ago)."""
+        self._horizon_ms = horizon_ms
+        self._now_us = now_us
+        self._replicas = replicas
+        self._known = known
+        self.violations: list[Violation] = []
+        self.siblings: dict[bytes, dict[Dot, Sibling]] = {}
+        self.removals: dict[bytes, list[tuple[int, Clock]]] = {}
+        """Storage key → (true time, clock of a record that went as a whole), in the order of time."""
+        self.clocks: dict[bytes, Clock] = {}
+        """Storage key → the join of those clocks."""
+        self._removed_by: dict[tuple[int, bytes], Clock] = {}
+        self.collected = 0
+        """Siblings, on all disks."""
+        self.on_removed: Callable[[bytes, Clock], None] = lambda key, clock: None
+        """Called with the key and the clock of each record that went as a whole."""
+
+    def shrunk(self, member: int, key: bytes, old: Record, new: Record | None) -> None:
+        """`member` held `old` and now holds `new`, with the same clock; None: nothing."""
+        kept = {sibling.dot for sibling in new.siblings} if new is not None else set()
+        gone = [sibling for sibling in old.siblings if sibling.dot not in kept]
+        horizon_ms = self._horizon_ms()
+        for sibling in gone:
+            since_ms = dead_since_ms(sibling)
+            if since_ms == 0 or since_ms > horizon_ms:
+                early = f"dead since {since_ms}, the horizon is {horizon_ms}" if since_ms else "which lives"
+                self.violations.append(Violation("G", f"n{member} dropped {sibling} of {key!r}, {early}"))
+        self.collected += len(gone)
+        self.siblings.setdefault(key, {}).update({sibling.dot: sibling for sibling in gone})
+        if new is None:
+            self._removed(member, key, old.clock)
+
+    def _removed(self, member: int, key: bytes, clock: Clock) -> None:
+        for other in self._replicas(key):
+            known = self._known(other, key) if other != member else None
+            if known is None:
+                continue
+            if not descends(join(known, self._removed_by.get((other, key), {})), clock):
+                message = f"n{member} removed {key!r} with the clock {clock}, and n{other} knows only {known}"
+                self.violations.append(Violation("G", message))
+        self._removed_by[member, key] = join(self._removed_by.get((member, key), {}), clock)
+        self.removals.setdefault(key, []).append((self._now_us(), clock))
+        self.clocks[key] = join(self.clocks.get(key, {}), clock)
+        self.on_removed(key, clock)
+
+    def stored(self, member: int, key: bytes, record: Record) -> None:
+        """`member` wrote `record`: does it hold anything that a removed record had replaced?"""
+        clock = self.clocks.get(key)
+        if clock is None:
+            return
+        buried = self.siblings[key]
+        for sibling in record.siblings:
+            if covers(clock, sibling.dot) and sibling.dot not in buried:
+                message = f"n{member} stored {sibling} of {key!r}: replaced before, by what has been collected"
+                self.violations.append(Violation("Z", message))
+
+    def with_collected(self, key: bytes, final: Record) -> Record:
+        """`final` as if nothing of it had been collected, for the checks of what was lost."""
+        buried = self.siblings.get(key)
+        if not buried:
+            return final
+        standing = {**buried, **{sibling.dot: sibling for sibling in final.siblings}}
+        return Record(join(final.clock, self.clocks.get(key, {})), [standing[dot] for dot in sorted(standing)])
+
+    def excuses(self, key: bytes, dot: Dot, until_us: int) -> bool:
+        """Had a record that knew `dot` been removed by then, so that a read need not know it?"""
+        return any(time_us <= until_us and covers(clock, dot) for time_us, clock in self.removals.get(key, ()))
