@@ -127,6 +127,12 @@ def judge(report: dict[str, Any], windows: Windows, fault_unix_ms: float) -> Non
     calm_s = next((second for second in range(len(after)) if not {second, second + 1, second + 2} & set(bad)), 99)
     required("p99 within 3x of healthy after", f"{calm_s} s", "≤ 5 s", calm_s <= 5)
     say(f"seconds with p99 above 3x healthy: {len(bad)} of {len(after)}")
+    p99_ms = [window["p99_ms"] for window in after]
+    say(f"p99 of the whole run {report['p99_ms']:.0f} ms; of the seconds from the fault on: {spread(p99_ms)}")
+
+
+def spread(figures_ms: list[float]) -> str:
+    return f"median {statistics.median(figures_ms):.0f} ms, worst {max(figures_ms):.0f} ms"
 
 
 def success_of(windows: Windows) -> float:

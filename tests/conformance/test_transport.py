@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Protocol
 
 import pytest
@@ -254,6 +255,21 @@ def test_a_handler_that_fails_costs_nobody_else_a_message(network: Network) -> N
         transports[1].send(2, reply(number))
     network.run_until(lambda: len(received(network, 2)) == 3)
     assert transports[1].connected(2) and transports[2].connected(1)
+
+
+def test_it_is_known_when_a_peer_was_last_heard(network: Network) -> None:
+    transports = {number: network.start(number) for number in (1, 2)}
+    assert transports[1].heard_ms(3) == -inf
+    network.run_until(lambda: transports[1].connected(2) and transports[2].connected(1))
+    before_ms = SystemClock().monotonic_ms()
+    assert transports[2].heard_ms(1) <= before_ms
+    assert transports[1].send(2, reply(1))
+    network.run_until(lambda: received(network, 2) != [])
+    assert before_ms <= transports[2].heard_ms(1) <= SystemClock().monotonic_ms()
+    assert transports[2].heard_ms(3) == -inf
+    network.stop(1)
+    network.run_until(lambda: not transports[2].connected(1))
+    assert transports[2].heard_ms(1) == -inf
 
 
 def test_a_stopped_peer_is_disconnected_and_comes_back(network: Network) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import pytest
 
+from quorate.core.membership.silence import SILENT_MS
 from quorate.core.store import Failure, GetRequest, GetResult, PutRequest, PutResult
+from quorate.node.requests import AGED_TURNS, TICK_MS
 from tests.unit.small_cluster import SmallCluster
 
 KEYS = [b"k%d" % index for index in range(50)]
@@ -18,7 +20,9 @@ def percentile(latencies: list[float], share: float) -> float:
     return sorted(latencies)[int(len(latencies) * share)]
 
 
-def load(cluster: SmallCluster, coordinators: list[int], rounds: int) -> tuple[list[float], int]:
+def load(
+    cluster: SmallCluster, coordinators: list[int], rounds: int, replicas_only: bool = False
+) -> tuple[list[float], int]:
     """Gets and puts, one a millisecond in turn over keys and coordinators; (latencies, failures)."""
     latencies: list[float] = []
     failures = 0
@@ -29,8 +33,9 @@ def load(cluster: SmallCluster, coordinators: list[int], rounds: int) -> tuple[l
         failures += isinstance(result, Failure)
 
     for index in range(rounds):
-        node = cluster.nodes[coordinators[index % len(coordinators)]]
         key, begin_ms = KEYS[index % len(KEYS)], cluster.world.now_ms
+        choice = [c for c in coordinators if not replicas_only or c in cluster.preference_list(key)[0]]
+        node = cluster.nodes[choice[index % len(choice)]]
         if index // 2 % 2:
             node.get(GetRequest(b"b", key), lambda result, begin_ms=begin_ms: replied(begin_ms, result))
         else:
@@ -55,10 +60,24 @@ def test_p99_stays_within_three_times_healthy_and_hardly_anything_fails(delay_ms
     for number in others:
         shared = cluster.nodes[number]._shared
         counters = shared.counters
-        extra = [counters.get(name, 0) for name in ("reads_hedged", "reads_retried", "writes_stood_in")]
+        extra = [
+            counters.get(name, 0)
+            for name in ("reads_hedged", "reads_around_silence", "reads_retried", "writes_stood_in")
+        ]
         assert sum(extra) <= 150 + 0.1 * 7_000 / len(others), "the first burst, and a tenth"
         assert shared.concurrency.limit == shared.concurrency.limit_max, "they are not overloaded themselves"
         assert slow in shared.detector.suspects or slow in shared.detector.slow
+
+
+def test_nobody_waits_long_for_a_node_that_stops_not_even_in_the_first_second() -> None:
+    cluster = SmallCluster(size=5)
+    stopped, *others = 5, 1, 2, 3, 4
+    load(cluster, others, 2_000)
+    cluster.muted = {stopped}
+    latencies, failures = load(cluster, others, 1_000, replicas_only=True)
+    assert failures == 0
+    assert max(latencies) <= SILENT_MS + (AGED_TURNS + 2) * TICK_MS, "four times less than until a request is retried"
+    assert percentile(latencies, 0.97) <= 3
 
 
 def test_when_it_recovers_it_is_used_again_and_catches_up() -> None:

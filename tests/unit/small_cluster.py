@@ -147,6 +147,10 @@ class Wire:
     def connected(self, member: int) -> bool:
         return self._cluster.linked(self._number, member)
 
+    def heard_ms(self, member: int) -> float:
+        cluster = self._cluster
+        return cluster.world.now_ms if member in cluster.talking else cluster.heard_ms.get((self._number, member), 0.0)
+
     def set_members(self, members: Sequence[Member]) -> None:
         pass
 
@@ -167,6 +171,10 @@ class SmallCluster:
         self._cut: set[tuple[int, int]] = set()
         self.muted: set[int] = set()
         """Members that are connected and never answer (as if stopped by a signal)."""
+        self.heard_ms: dict[tuple[int, int], float] = {}
+        """(listener, speaker) → when the latest message came."""
+        self.talking: set[int] = set()
+        """Members that are heard all the time, whatever becomes of their answers."""
         self.sent: list[tuple[int, int, Message]] = []
         self.delay_ms: dict[int, float] = {}
         """Members all of whose messages, both ways, take so long instead of a millisecond."""
@@ -244,6 +252,7 @@ class SmallCluster:
 
         def deliver() -> None:
             if target not in self.muted and self.ports[target].alive and self.linked(sender, target):
+                self.heard_ms[target, sender] = self.world.now_ms
                 self.nodes[target].on_message(sender, _unwire.decode(raw), 0.0)
 
         self.world.at(max(self.delay_ms.get(sender, 1), self.delay_ms.get(target, 1)), deliver)

@@ -95,6 +95,30 @@ def test_an_unused_nodes_figure_fades_until_it_is_tried_again() -> None:
     assert router.pick(replicas) is not slow, "one try, not a burst"
 
 
+def test_a_silent_node_is_avoided_at_once_whatever_its_latency_was() -> None:
+    router = router_of(ring_of([1, 2, 3]))
+    best, *others = replicas = router.replicas(b"b", 0)
+    best.observe(1.0)
+    for node in others:
+        node.observe(3.0)
+        node.in_flight = 10
+    assert router.pick(replicas) is best
+    best.silent_ms = 25.0
+    assert router.pick(replicas) in others
+    assert router.pick((), others) is best, "and asked if nobody else is left"
+    best.silent_ms = 0.0
+    assert router.pick(replicas) is best
+
+
+def test_if_all_are_silent_nothing_changes() -> None:
+    router = router_of(ring_of([1, 2, 3]))
+    replicas = router.replicas(b"b", 0)
+    for node, latency_ms in zip(replicas, (9.0, 1.0, 5.0), strict=True):
+        node.observe(latency_ms)
+        node.silent_ms = 40.0
+    assert router.pick(replicas) is replicas[1]
+
+
 def test_a_node_in_doubt_is_avoided_until_it_answers_a_probe() -> None:
     router = router_of(ring_of([1, 2, 3]))
     replicas = router.replicas(b"b", 0)

@@ -13,7 +13,7 @@ from quorate.client.commands import ping_command
 from quorate.client.protocol import AttemptFailure, FailureKind
 from quorate.client.streams import Connection, StreamNode, Traffic
 from quorate.core.errors import CallerError, OutcomeUnknown, QuorateError, Unavailable
-from quorate.core.limits import CALLS_IN_FLIGHT_MAX, CONNECTION_SILENCE_MS, HELD_UP_AFTER_MS
+from quorate.core.limits import CALLS_IN_FLIGHT_MAX, CONNECTION_SILENCE_MS, HELD_UP_AFTER_MS, NODE_SILENT_AFTER_MS
 from tests.unit.client_fakes import HANG, FakeCluster
 
 
@@ -106,6 +106,81 @@ def test_a_connection_that_stays_silent_is_closed() -> None:
         assert traffic.in_flight == connection.node.in_flight == 0
 
     asyncio.run(main())
+
+
+def test_a_node_that_owes_replies_and_says_nothing_is_noticed_until_it_is_heard() -> None:
+    async def main() -> None:
+        traffic = Traffic()
+        connection, _ = connection_of(traffic)
+        node, now = connection.node, streams.now_ms()
+        connection.note_silence(now + 60_000)
+        assert node.silent_ms == 0.0, "it owes nothing"
+        answer = connection.send(b"x", 1_000.0, now)
+        connection.note_silence(now + NODE_SILENT_AFTER_MS - 1)
+        assert node.silent_ms == 0.0
+        connection.note_silence(now + NODE_SILENT_AFTER_MS)
+        assert node.silent_ms == NODE_SILENT_AFTER_MS
+        connection.note_silence(now + 70)
+        assert node.silent_ms == 70
+        connection.data_received(b":")
+        assert node.silent_ms == 0.0 and not answer.done()
+        connection.note_silence(node.heard_ms + NODE_SILENT_AFTER_MS - 1)
+        assert node.silent_ms == 0.0, "half a reply is a sign of life"
+        connection.note_silence(node.heard_ms + NODE_SILENT_AFTER_MS)
+        assert node.silent_ms == pytest.approx(NODE_SILENT_AFTER_MS)
+        connection.connection_lost(None)
+        assert node.silent_ms == 0.0, "that is for doubt to judge"
+
+    asyncio.run(main())
+
+
+def test_a_node_that_is_heard_on_one_connection_is_not_silent_on_the_other() -> None:
+    async def main() -> None:
+        traffic = Traffic()
+        held_up, _ = connection_of(traffic)
+        node, now = held_up.node, streams.now_ms()
+        other = Connection(node, traffic)
+        other.connection_made(FakeTransport())
+        held_up.send(b"x", 1_000.0, now - 500)
+        other.send(b"y", 1_000.0, now)
+        other.data_received(b":1\r\n")
+        held_up.note_silence(node.heard_ms + 1)
+        assert node.silent_ms == 0.0
+
+    asyncio.run(main())
+
+
+def test_while_a_node_is_silent_calls_go_to_others_long_before_an_attempt_is_given_up() -> None:
+    async def main(cluster: FakeCluster) -> None:
+        silent = cluster.nodes[0]
+        arrived = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def script(arguments: list[bytes]) -> object:
+            if arguments[0] != b"KV.GET":
+                return None
+            loop.call_soon_threadsafe(arrived.set)
+            return HANG
+
+        silent.script = script
+        async with quorate.aio.connect(cluster.seeds, timeout_ms=60_000) as db:
+            bucket = db.bucket("b")
+            (node,) = (node for node in db._calls._router.nodes.values() if node.address == silent.address)
+            stuck = []
+            while not arrived.is_set():  # Unknown nodes are tried in turn.
+                stuck.append(asyncio.create_task(bucket.get("k")))
+                await turn()
+            async with asyncio.timeout(10):
+                while not node.silent_ms:
+                    await asyncio.wait(stuck, timeout=streams._SWEEP_INTERVAL_S)
+            asked = len(silent.sent(b"KV.GET"))
+            await asyncio.gather(*(bucket.get("k") for _ in range(50)))
+            assert len(silent.sent(b"KV.GET")) == asked
+            for task in stuck:
+                task.cancel()
+
+    with FakeCluster(3) as cluster:
+        asyncio.run(main(cluster))
 
 
 def test_what_had_not_left_when_the_connection_went_was_not_sent() -> None:

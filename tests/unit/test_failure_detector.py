@@ -182,7 +182,7 @@ def test_one_silent_request_is_one_observation_and_late_helpers_are_not_blamed_f
     cluster = SmallCluster(size=5)
     homes, _ = cluster.preference_list(b"k")
     coordinator = homes[0]
-    cluster.muted = set(homes[1:])
+    cluster.muted = cluster.talking = set(homes[1:])
     cluster.call(lambda reply: cluster.nodes[coordinator].get(_get(b"k"), reply))
     cluster.world.run(1_500)
     detector = cluster.nodes[coordinator]._shared.detector

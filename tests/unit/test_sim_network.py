@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 import pytest
 
@@ -93,6 +94,20 @@ def test_messages_of_one_turn_arrive_in_one_frame_and_in_order() -> None:
     lab.run(100)
     assert lab.listeners[2].heard == [0, 1, 2, 3, 4]
     assert lab.network.frames_delivered == 1
+
+
+def test_a_listener_knows_when_it_last_heard_the_other_by_its_own_clock() -> None:
+    lab = Lab()
+    assert lab.transports[2].heard_ms(3) == -inf
+    lab.send(1, 2, 0)
+    lab.run(100)
+    (arrived_us,) = lab.listeners[2].times_us
+    age_ms = (lab.loop.now_us - arrived_us) / 1000
+    assert lab.transports[2].heard_ms(1) == pytest.approx(lab.clocks[2].monotonic_ms() - age_ms, abs=1)
+    lab.network.reset(1, 2)
+    lab.run(5)
+    assert lab.linked() == (False, False)
+    assert lab.transports[2].heard_ms(1) == -inf
 
 
 def test_frames_keep_their_order_unless_the_link_reorders() -> None:

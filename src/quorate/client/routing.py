@@ -2,10 +2,15 @@
 
 The client walks the same preference lists as the nodes do, so a request goes straight to a replica, which coordinates
 it (DeCandia et al., SOSP 2007, §6.4). Among the replicas the one with the lowest score wins, and
-score = observed latency × (requests in flight + `_BALANCE`): latency finds the slow node, the count of requests
-in flight keeps a herd from running after a figure that is one round trip old.
+score = (observed latency + present silence) × (requests in flight + `_BALANCE`): latency finds the slow node, the count
+of requests in flight keeps a herd from running after a figure that is one round trip old.
 
-Two separate judgements, because two different things go wrong (hard case 33):
+Three separate judgements, because three different things go wrong (hard case 33):
+- a node that owes replies and says nothing is *silent*: latency is learned from replies, so that of a node that was
+  stopped would stay good until the first attempt is given up, 125 ms and hundreds of requests later. The silence is
+  part of the score for as long as it lasts, and gone with the first reply. All scores rise if all are silent, so a
+  cluster that is late as a whole, or a client that stood still itself, changes nothing. Only the asynchronous shell
+  tells it: threads of the synchronous one, with one request each, would all have asked before it is known;
 - a node that refuses, drops or does not answer is *in doubt*: it gets no requests until a probe (PING, with backoff)
   is answered. If nobody is free of doubt, the doubted are asked all the same;
 - a node that answers slowly, or only with errors, keeps its figure until the figure fades: an unused node's latency
@@ -50,6 +55,7 @@ class Node:
         "port",
         "probe_at_ms",
         "samples",
+        "silent_ms",
     )
 
     def __init__(self, address: str) -> None:
@@ -66,6 +72,8 @@ class Node:
         self.probe_at_ms = 0.0
         self.samples = 0
         """Since the last fading."""
+        self.silent_ms = 0.0
+        """For how long the node has owed replies and sent nothing, if that is worth mentioning; else 0."""
 
     def observe(self, sample_ms: float) -> None:
         """A request took `sample_ms`."""
@@ -198,7 +206,7 @@ class Router(Generic[NodeT]):
         for node in replicas:
             if node.in_doubt or node in tried:
                 continue
-            score = node.latency_ms * (node.in_flight + _BALANCE)
+            score = (node.latency_ms + node.silent_ms) * (node.in_flight + _BALANCE)
             if best is None or score < best_score:
                 best, best_score = node, score
         if best is not None:
@@ -259,7 +267,7 @@ class Router(Generic[NodeT]):
 
 
 def _score(node: Node) -> float:
-    return node.latency_ms * (node.in_flight + _BALANCE)
+    return (node.latency_ms + node.silent_ms) * (node.in_flight + _BALANCE)
 
 
 def _probe_time(node: Node) -> float:

@@ -1,7 +1,7 @@
 """Connections of the asynchronous client: many requests at once on each, answered in order.
 
 The hot path. A request costs one future and one tuple; what is sent within one turn of the loop leaves in one write;
-time limits are kept by one sweep over everything in flight, not by a timer per request.
+time limits are kept, and silent nodes noticed, by one sweep over everything in flight, not by a timer per request.
 
 Invariants:
 - replies come in the order of the requests, so a request whose caller has gone keeps its place until its reply came,
@@ -32,6 +32,7 @@ from quorate.core.limits import (
     CLIENT_OUTPUT_BYTES_LOW,
     CONNECTION_SILENCE_MS,
     HELD_UP_AFTER_MS,
+    NODE_SILENT_AFTER_MS,
     REPLY_BYTES_MAX,
 )
 
@@ -92,6 +93,7 @@ class Traffic:
         now = now_ms()
         for connection in list(self.connections):
             connection.expire(now)
+            connection.note_silence(now)
         if self.in_flight:
             self.watch()
 
@@ -104,13 +106,15 @@ def _resolve(turn: asyncio.Future[bool], admitted: bool) -> None:
 class StreamNode(Node):
     """A node and the connections to it."""
 
-    __slots__ = ("connections", "grow_at_ms", "opening")
+    __slots__ = ("connections", "grow_at_ms", "heard_ms", "opening")
 
     def __init__(self, address: str) -> None:
         super().__init__(address)
         self.connections: list[Connection] = []
         self.grow_at_ms = 0.0
         """Not before this moment is another connection opened beside those there are."""
+        self.heard_ms = 0.0
+        """When anything last came over any of the connections."""
         self.opening: asyncio.Task[AttemptFailure | None] | None = None
 
     def best_connection(self, now: float) -> Connection | None:
@@ -179,6 +183,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         node, pending, next_reply = self.node, self.pending, self._reader.gets
         now = monotonic() * 1000.0
+        node.heard_ms = now
+        node.silent_ms = 0.0
         answered = 0
         try:
             self._reader.feed(data)
@@ -218,6 +224,13 @@ class Connection(asyncio.Protocol):
                     message = f"no answer within {given_up - sent:.0f} ms"
                     future.set_result(AttemptFailure(FailureKind.TIMED_OUT, message))
 
+    def note_silence(self, now: float) -> None:
+        """Tell the node how long it has been silent, if the oldest request here has waited all that time."""
+        if self.pending:
+            silent_ms = now - max(self.pending[0][1], self.node.heard_ms)
+            if silent_ms >= NODE_SILENT_AFTER_MS:
+                self.node.silent_ms = max(silent_ms, self.node.silent_ms)
+
     def pause_writing(self) -> None:
         self.blocked = True
 
@@ -237,6 +250,7 @@ class Connection(asyncio.Protocol):
     def _fail(self, kind: FailureKind, message: str) -> None:
         """Fail what is in flight. What had not yet left for the socket fails as certainly not done."""
         self.blocked = True
+        self.node.silent_ms = 0.0
         self._traffic.connections.pop(self, None)
         if self in self.node.connections:
             self.node.connections.remove(self)

@@ -77,6 +77,8 @@ SEEDS_MAX = 64
 CONNECTIONS_PER_NODE = 3
 """Of an asynchronous client: each carries many requests at once, and more than one is used only if it is held up."""
 HELD_UP_AFTER_MS = 40
+NODE_SILENT_AFTER_MS = 25
+"""A node that owes replies and has sent nothing for so long counts as that slow, whatever it was before."""
 SOCKETS_PER_NODE_MAX = 32
 """Of a synchronous client: each carries one request at a time, so this is also its threads per node."""
 CALLS_IN_FLIGHT_MAX = 1_024

@@ -92,6 +92,13 @@ class Transport(Protocol):
 
     def connected(self, member: int) -> bool: ...
 
+    def heard_ms(self, member: int) -> float:
+        """When anything last came from `member` over its present connection, as `Clock.monotonic_ms` tells time.
+
+        Minus infinity if there is no connection.
+        """
+        ...
+
     def set_members(self, members: Sequence[Member]) -> None:
         """The members to stay connected with (this node itself is skipped); others are disconnected."""
         ...

@@ -145,19 +145,20 @@ class NodeContext:
         return Failure(kind, message, self.names(sorted(missing)))  # type: ignore[arg-type]
 
     def nearest_first(self, members: tuple[int, ...], turn: int) -> list[int]:
-        """Connected members in the order to ask them: rotated by `turn` to spread load, slow ones and suspects last."""
+        """Connected members in the order to ask them: rotated by `turn`, then the slow, the silent, the suspected."""
         count = len(members)
         if count > 1:
             turn %= count
             members = members[turn:] + members[:turn]
-        suspects, slow = self.detector.suspects, self.detector.slow
+        detector = self.detector
+        suspects, silent, slow = detector.suspects, detector.silent, detector.slow
         if not self.disconnected:
             asked = list(members)
         else:
             connected = self.transport.connected
             asked = [member for member in members if connected(member)]
-        if (suspects or slow) and len(asked) > 1:
-            asked.sort(key=lambda member: 2 if member in suspects else member in slow)
+        if (suspects or silent or slow) and len(asked) > 1:
+            asked.sort(key=lambda member: 3 if member in suspects else 2 if member in silent else member in slow)
         return asked
 
     def usable(self, member: int) -> bool:

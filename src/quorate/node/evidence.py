@@ -41,13 +41,13 @@ class Evidence:
         node = self._node
         if self.weight or member in node.detector.suspects:
             now_ms = node.clock.monotonic_ms()
-            node.detector.on_answer(member, now_ms - self._asked_ms(member), self.weight or 1)
+            node.detector.on_answer(member, now_ms - self.asked_ms(member), self.weight or 1)
 
     def silent(self, awaited: Sequence[int], now_ms: float) -> None:
         """Report those of `awaited` that were asked long enough ago, each of them once."""
         node = self._node
         for member in awaited:
-            waited_ms = now_ms - self._asked_ms(member)
+            waited_ms = now_ms - self.asked_ms(member)
             if member == node.self_number or waited_ms < node.options.retry_ms:
                 continue
             if self._reported is None:
@@ -56,6 +56,7 @@ class Evidence:
                 self._reported.append(member)
                 node.detector.on_timeout(member, waited_ms, now_ms)
 
-    def _asked_ms(self, member: int) -> float:
+    def asked_ms(self, member: int) -> float:
+        """When `member` was asked."""
         late = self._asked_late_ms
         return self.started_ms if late is None else late.get(member, self.started_ms)

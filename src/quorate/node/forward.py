@@ -11,7 +11,7 @@ never ends as "not done" (hard case 31). A get has no such way out: a fallback t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from quorate.core.messages import ForwardGet, ForwardPut, ForwardReply
@@ -101,6 +101,16 @@ class ForwardOperation:
         if member == self.target:
             self.may_have_arrived = True
             self._retry_or_give_up()
+
+    def owed(self) -> Iterable[tuple[int, float]]:
+        return ((self.target, self.sent_ms),)
+
+    def on_silent(self, member: int) -> None:
+        """A get is handed to another replica at once; a put, which may be under way there, when its time has come."""
+        if member != self.target or not isinstance(self.request, GetRequest) or not self.candidates:
+            return
+        if self.candidates[0] not in self.node.detector.silent and self.node.retries.take():
+            self._next_target()
 
     def on_time(self) -> None:
         self.may_have_arrived = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from quorate.core.messages import Message
@@ -42,6 +42,12 @@ class GatherOperation:
         if member in self.awaited:
             self.awaited.remove(member)
             self._check()
+
+    def owed(self) -> Iterable[tuple[int, float]]:
+        return ()
+
+    def on_silent(self, member: int) -> None:
+        pass
 
     def on_time(self) -> None:
         self.awaited.clear()

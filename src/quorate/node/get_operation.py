@@ -3,15 +3,16 @@
 The coordinator gives its own record in full and asks the others for digests. When they agree, which is nearly always,
 one value was read and none was moved. Only a digest that differs is followed by the full record.
 
-When an answer takes longer than most do, one more replica is asked, and the first R answers count: a hedge, paid from
-a budget of a twentieth of all reads. Replicas out of reach are replaced by fallbacks, which may hold hints for them.
+When an answer takes longer than most do, or who is to give it falls silent, one more replica is asked, and the first R
+answers count: a hedge, paid from a budget of a twentieth of all reads. Replicas out of reach are replaced by fallbacks,
+which may hold hints for them.
 
 The answer leaves before any repair. Repair sends the merged record and mints no version.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -168,6 +169,22 @@ class GetOperation(GetTally):
     def on_disconnected(self, member: int) -> None:
         if not self.answered:
             self._act(self.on_failed(member))
+
+    def owed(self) -> Iterable[tuple[int, float]]:
+        return [(member, self.evidence.asked_ms(member)) for member in self.awaited]
+
+    def on_silent(self, member: int) -> None:
+        """Ask a reserve instead of `member`, from the budget for hedges or, if that is spent, of retries."""
+        if self.answered or not self.unasked or member not in self.awaited:
+            return
+        node = self.node
+        silent = node.detector.silent
+        if len(self.answers) + sum(other not in silent for other in self.awaited) >= self.needed:
+            return  # A hedge is on its way already.
+        self.unasked.sort(key=lambda other: other in silent)
+        if self.unasked[0] not in silent and (node.hedges.take() or node.retries.take()):
+            node.count("reads_around_silence")
+            self._ask(self.take_unasked(), True)
 
     def on_time(self) -> None:
         """A reminder: hedge, retry, or give up at the deadline.

@@ -6,7 +6,7 @@ that before it blames others (SOSP 2007, §4.8.3 leaves this out; every store ha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from quorate.core.membership.failure_detector import TICK_INTERVAL_MS
 from quorate.core.messages import Probe, ProbeReply
@@ -16,16 +16,23 @@ from quorate.node.evidence import LOAD_REQUESTS_PER_TICK, OBSERVED_UNDER_LOAD
 STALL_MS = 150.0
 """A tick that comes later than this was a stall of this node."""
 
+PROBE_TIMEOUT_MS = 1_000.0
+
 
 class _ProbeOperation:
-    """One probe on its way. An answer clears the suspicion; silence changes nothing."""
+    """One probe on its way. An answer clears the suspicion.
 
-    __slots__ = ("_node", "_sent_ms", "id")
+    Silence is held against a peer that is not suspected yet: reads avoid one that is silent or slow, so that without
+    probes nothing more would be learned of it by a node that serves reads alone.
+    """
 
-    def __init__(self, node: NodeContext) -> None:
+    __slots__ = ("_member", "_node", "_sent_ms", "id")
+
+    def __init__(self, node: NodeContext, member: int) -> None:
         self._node = node
+        self._member = member
         self._sent_ms = node.clock.monotonic_ms()
-        self.id = node.requests.open(self, 1_000.0)
+        self.id = node.requests.open(self, node.options.retry_ms)
 
     def on_reply(self, member: int, message: ProbeReply) -> None:
         self._node.requests.close(self.id)
@@ -34,8 +41,22 @@ class _ProbeOperation:
     def on_disconnected(self, member: int) -> None:
         pass
 
+    def owed(self) -> Iterable[tuple[int, float]]:
+        return ((self._member, self._sent_ms),)
+
+    def on_silent(self, member: int) -> None:
+        pass
+
     def on_time(self) -> None:
-        self._node.requests.close(self.id)
+        node = self._node
+        now_ms = node.clock.monotonic_ms()
+        waited_ms = now_ms - self._sent_ms
+        if waited_ms >= PROBE_TIMEOUT_MS:
+            node.requests.close(self.id)
+            return
+        if self._member not in node.detector.suspects:
+            node.detector.on_timeout(self._member, waited_ms, now_ms)
+        node.requests.remind(self.id, PROBE_TIMEOUT_MS - waited_ms)
 
 
 class Health:
@@ -65,7 +86,7 @@ class Health:
         for member in node.detector.due_probes(now_ms):
             if node.transport.connected(member):
                 node.count("probes")
-                node.transport.send(member, Probe(_ProbeOperation(node).id))
+                node.transport.send(member, Probe(_ProbeOperation(node, member).id))
         suspected = dict(node.detector.suspects)
         for member in self._suspected:
             if member not in suspected and node.transport.connected(member):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from quorate import __version__
@@ -37,6 +38,7 @@ from quorate.node.handoff import Handoff
 from quorate.node.health import Health
 from quorate.node.hints import HintStore
 from quorate.node.inspection import Inspection
+from quorate.node.listening import listen
 from quorate.node.listing import Listing
 from quorate.node.options import NodeOptions
 from quorate.node.put_operation import PutReply
@@ -81,7 +83,7 @@ class Node:
         shared.view = ClusterView(self_number=member_number, ring=ring, defaults=defaults, engine=engine)
         shared.disconnected = dict.fromkeys(shared.view.other_numbers, True)
         shared.hybrid_clock = HybridLogicalClock(shared.options.clock_skew_max_ms)
-        shared.requests = RequestTable(clock, scheduler, rng, shared.on_stall)
+        shared.requests = RequestTable(clock, scheduler, rng, shared.on_stall, partial(listen, shared))
         shared.concurrency = ConcurrencyLimit(shared.options.in_flight_requests_max, clock.monotonic_ms())
         shared.background = BackgroundAdmission(clock.monotonic_ms())
         shared.filling = Filling(shared)

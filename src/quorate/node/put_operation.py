@@ -10,7 +10,7 @@ acknowledged it, or here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from quorate.core.errors import Overloaded, StorageError
 from quorate.core.messages import HintedWrite, Status, Write, WriteReply
@@ -146,6 +146,13 @@ class PutOperation(PutTally):
     def on_disconnected(self, member: int) -> None:
         if member in self.awaited:
             self._lost(member)
+
+    def owed(self) -> Iterable[tuple[int, float]]:
+        me = self.node.self_number
+        return [(member, self.evidence.asked_ms(member)) for member in self.awaited if member != me and self.sent]
+
+    def on_silent(self, member: int) -> None:
+        """A write is not sent anywhere else for that: the rest of W is on its way, and the home may be back soon."""
 
     def on_time(self) -> None:
         """First a reminder that some replica is slow, then the deadline."""

@@ -17,6 +17,7 @@ Rejected: simulating pings. What they find out follows from the links' states, a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 from quorate.core.limits import (
     PEER_PING_INTERVAL_MS,
@@ -69,6 +70,10 @@ class SimTransport:
 
     def connected(self, member: int) -> bool:
         return member in self.connections
+
+    def heard_ms(self, member: int) -> float:
+        connection = self.connections.get(member)
+        return -inf if connection is None else connection.heard_ms[self._member]
 
     def set_members(self, members: Sequence[Member]) -> None:
         self.peers = [member.number for member in members if member.number != self._member]
@@ -201,7 +206,7 @@ class Network:
         if connection.state[target] != OPEN:
             return
         self.frames_delivered += 1
-        age_ms = connection.age_ms(target, sent_ms, receiver.clock.monotonic_ms())
+        age_ms = connection.arrived(target, sent_ms, receiver.clock.monotonic_ms())
         self._trace.event(
             self._loop.now_us, target, KIND_FRAME, frame, lambda: f"n{source} → n{target}  {_describe(frame)}"
         )

@@ -93,7 +93,6 @@ class PeerConnection(asyncio.Protocol):
         "_queue",
         "_queued_bytes",
         "_reader",
-        "_received_ms",
         "_room_bytes",
         "_scheduler",
         "_silent_ticks",
@@ -104,6 +103,7 @@ class PeerConnection(asyncio.Protocol):
         "ended",
         "member",
         "opened_ms",
+        "received_ms",
         "remote",
     )
 
@@ -122,6 +122,8 @@ class PeerConnection(asyncio.Protocol):
         self.ended = False
         self.counters = PeerCounters()
         self.opened_ms = clock.monotonic_ms()
+        self.received_ms = self.opened_ms
+        """When bytes last came."""
         self.remote = "unknown address"
         self._owner = owner
         self._handshake = handshake
@@ -133,7 +135,6 @@ class PeerConnection(asyncio.Protocol):
         self._reader = FrameReader(HANDSHAKE_FRAME_BYTES_MAX)
         self._on_frame: Callable[[float, Body], None] = self._on_handshake_frame
         self._age = FrameAge()
-        self._received_ms = 0.0
         self._delivering: list[Message] = []
         self._silent_ticks = 0
         self._frames_out_at_tick = 0
@@ -162,7 +163,7 @@ class PeerConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._silent_ticks = 0
-        self._received_ms = self._monotonic_ms()
+        self.received_ms = self._monotonic_ms()
         self.counters.bytes_in += len(data)
         try:
             for sent_ms, body in self._reader.frames(data):
@@ -249,7 +250,7 @@ class PeerConnection(asyncio.Protocol):
     # Receiving.
 
     def _on_handshake_frame(self, sent_ms: float, body: Body) -> None:
-        self._age.of(sent_ms, self._received_ms)
+        self._age.of(sent_ms, self.received_ms)
         answer = self._handshake.receive(body)
         if answer is not None:
             self._write(answer)
@@ -269,7 +270,7 @@ class PeerConnection(asyncio.Protocol):
         self._owner.connection_ready(self)
 
     def _on_messages_frame(self, sent_ms: float, body: Body) -> None:
-        age_ms = self._age.of(sent_ms, self._received_ms)
+        age_ms = self._age.of(sent_ms, self.received_ms)
         messages = decode_messages(body)
         counters = self.counters
         counters.frames_in += 1

@@ -51,5 +51,8 @@ class FaultyTransport:
     def connected(self, member: int) -> bool:
         return self._inner.connected(member)
 
+    def heard_ms(self, member: int) -> float:
+        return self._inner.heard_ms(member)
+
     def set_members(self, members: Sequence[Member]) -> None:
         self._inner.set_members(members)

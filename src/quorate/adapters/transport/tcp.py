@@ -21,6 +21,7 @@ import logging
 import socket
 from collections.abc import Sequence
 from functools import partial
+from math import inf
 from typing import Any
 
 from quorate.adapters.transport.connection import PeerConnection
@@ -129,6 +130,10 @@ class TcpTransport:
 
     def connected(self, member: int) -> bool:
         return member in self._ready
+
+    def heard_ms(self, member: int) -> float:
+        connection = self._ready.get(member)
+        return -inf if connection is None else connection.received_ms
 
     def set_members(self, members: Sequence[Member]) -> None:
         wanted = {member.number: member for member in members if member.number != self._identity.number}

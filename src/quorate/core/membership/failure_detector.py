@@ -6,10 +6,11 @@ down is an opinion of this node, not a change of membership. A peer without a co
 
 A peer whose answers take many times as long as those of the others is *slow*: it is asked last in reads, and still
 written to, so that its latency stays known (hard case 33). It is told by comparison, so load that slows all alike
-makes nobody slow.
+makes nobody slow. A peer that owes answers and says nothing at all is *silent* long before it is suspected, and asked
+last as well (see `silence`).
 
-There are no heartbeats between healthy peers: traffic is the evidence. Only towards peers that are silent or slow
-are probes due, to the silent at intervals that double, so that a recovered peer is noticed without traffic.
+There are no heartbeats between healthy peers: traffic is the evidence. Only towards peers that do not answer or are
+slow are probes due, to suspects at intervals that double, so that a recovered peer is noticed without traffic.
 
 A node that is sick itself sees everybody fail. So the detector is told of its own stalls, and counts no timeout of a
 request that was in flight during one.
@@ -24,9 +25,12 @@ count of timeouts (a busy peer that fails one in a hundred would be down all the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import msgspec
+
+from quorate.core.membership.silence import Silence
 
 HALF_LIFE_MS: Final = 1_000.0
 """After this long an observation weighs half."""
@@ -87,6 +91,9 @@ class FailureDetector:
         self._peers: dict[int, _Peer] = {}
         self._stalled_until_ms = 0.0
         self._ticked_at_ms = 0.0
+        self._silence = Silence()
+        self.silent: dict[int, bool] = self._silence.peers
+        """The peers that owe answers and say nothing, or did so just now; always the same dictionary."""
         self.slow: dict[int, bool] = {}
         """The peers that are slow by comparison; as of the last tick."""
         self.suspects: dict[int, bool] = {}
@@ -99,6 +106,7 @@ class FailureDetector:
         state.reason = ""
         self.suspects.pop(peer, None)
         self.slow.pop(peer, None)
+        self._silence.forget(peer)
 
     def on_disconnected(self, peer: int, now_ms: float, reason: str = "connection lost") -> None:
         state = self._of(peer, now_ms)
@@ -107,6 +115,7 @@ class FailureDetector:
         state.suspected = False
         self.suspects.pop(peer, None)
         self.slow.pop(peer, None)
+        self._silence.forget(peer)
 
     def on_answer(self, peer: int, latency_ms: float, weight: int = 1) -> None:
         """`peer` answered a request `latency_ms` after it was sent; it stands for `weight` requests."""
@@ -162,14 +171,22 @@ class FailureDetector:
         limit_ms = max(RELATIVELY_SLOW_MIN_MS, RELATIVELY_SLOW * known[(len(known) - 1) // 2])
         return {peer: True for peer, latency_ms in latencies.items() if latency_ms > limit_ms}
 
+    def judge_silence(self, quiet_ms: Mapping[int, float], now_ms: float) -> list[int]:
+        """Who is silent? `quiet_ms`: peer → for how long it has owed an answer and said nothing.
+
+        Gives the peers that were not silent at the last look and are now.
+        """
+        usual_ms = {peer: self._peers[peer].latency_ms for peer in quiet_ms if peer in self._peers}
+        return self._silence.judge(quiet_ms, usual_ms, len(self._peers), now_ms)
+
     def on_own_stall(self, now_ms: float) -> None:
         """This node itself stood still until `now_ms`: timeouts of what was in flight say nothing about peers."""
         self._stalled_until_ms = now_ms
 
     def due_probes(self, now_ms: float) -> list[int]:
-        """Suspected and slow peers to probe now; the interval of a suspected one doubles with every probe."""
+        """Suspected, slow and silent peers to probe now; the interval of a suspected one doubles with every probe."""
         due = []
-        for peer in sorted(self.suspects | self.slow):
+        for peer in sorted(self.suspects | self.slow | self.silent):
             state = self._peers[peer]
             if now_ms - state.probed_at_ms >= state.probe_interval_ms:
                 state.probed_at_ms = now_ms
@@ -190,6 +207,8 @@ class FailureDetector:
         reason = state.reason
         if not reason and peer in self.slow:
             reason = "answers take many times as long as those of other nodes: asked last in reads"
+        if not reason and peer in self.silent:
+            reason = "owes answers and says nothing: asked last in reads"
         return PeerView(opinion, reason, state.latency_ms, state.failures, state.successes)
 
     def _of(self, peer: int, now_ms: float) -> _Peer:
