@@ -5,7 +5,7 @@
 Every node holds all keys (N=3). They are written into the stopped nodes' stores directly, with the nodes' own engine.
 For each share in `--differing`, that many keys are changed on node 2 while it is stopped: half of them are gone, half
 are older. Then all nodes are started, and the time runs from when node 2 is ready to take requests and has its hash
-trees made anew to when as many records were moved as had been changed. Last, all nodes are stopped cleanly and started
+trees made anew to when it has got as many records as had been changed. Last, all nodes are stopped cleanly and started
 again, and compare until each has had both others.
 
 "bytes" are the sums, keys, digests and records of all exchanges on all nodes, whoever began them; "roots alone" is
@@ -97,14 +97,14 @@ def one_share(nodes: Nodes, options: argparse.Namespace, share: float) -> None:
     wait(lambda: trees_ready(nodes))
     ready_s = time.monotonic() - began
     began = time.monotonic()
-    wait(lambda: moved(nodes) >= count)
+    wait(lambda: repaired(nodes) >= count)
     seconds = time.monotonic() - began
     wait(lambda: settled(nodes))
     found = totals(nodes)
     say(
         f"{share:.2%} differ ({count} keys): repaired {seconds:.1f} s after the trees were ready (which took "
         f"{ready_s:.1f} s); {found['exchange_bytes']} bytes in {found['exchanges']} exchanges, "
-        f"{found['exchange_bytes'] / count:.0f} a key, {moved(nodes)} records moved"
+        f"{found['exchange_bytes'] / count:.0f} a key, {repaired(nodes)} records got"
     )
     nodes.stop()
 
@@ -161,8 +161,12 @@ def totals(nodes: Nodes) -> dict[str, int]:
     return found
 
 
-def moved(nodes: Nodes) -> int:
-    return sum(report["anti_entropy"]["received"] + report["anti_entropy"]["sent"] for report in reports(nodes))
+def repaired(nodes: Nodes) -> int:
+    """Records that the node that differs has got, from its own exchanges and the others'."""
+    return sum(
+        report["anti_entropy"]["received" if number == VICTIM else "sent"]
+        for number, report in enumerate(reports(nodes), 1)
+    )
 
 
 def trees_ready(nodes: Nodes) -> bool:

@@ -1,6 +1,6 @@
 """What users notice when nodes fail: five real nodes, N=3, R=W=2, load on a schedule at half of saturation.
 
-    python benchmarks/availability.py [--scenario kill,pause,two,slow,hints,overload] [--rate OPS] [--healthy 20]
+    python benchmarks/availability.py [--scenario kill,pause,two,slow,hints,wipe,overload] [--rate OPS] [--healthy 20]
 
 Each scenario starts a fresh cluster, loads it with half puts and half gets at a fixed rate (open loop, latency from
 the scheduled time, deadline 1 s), does something to it, and prints what was required beside what was measured:
@@ -10,6 +10,7 @@ the scheduled time, deadline 1 s), does something to it, and prints what was req
     two       kill -9 of two nodes
     slow      one node runs 1 ms of every 100 ms for 30 s: it answers, a hundred times slower
     hints     10,000 hints are waiting when the node comes back under load
+    wipe      one of three nodes loses its data directory, with 200,000 keys stored, and is started again
     overload  three times saturation for 60 s, then as fast as it goes
 
 Without --rate, saturation is measured first (closed loop, 64 requests in flight). The load generator and all nodes
@@ -19,15 +20,20 @@ share the machine: ratios carry over to another machine, absolute figures do not
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from local_nodes import Load, Nodes, running, wait_for_no_hints
+from local_nodes import QUORATE, Load, Nodes, running, wait_for_no_hints
+
+from quorate.core.errors import QuorateError
 
 Windows = list[dict[str, Any]]
 SAMPLE = 300
@@ -35,6 +41,7 @@ SAMPLE = 300
 KEYS = 5_000
 FLOOD_S = 60
 VALUE_BYTES = 200
+WIPED_KEYS = 200_000
 
 
 def main() -> None:
@@ -47,7 +54,7 @@ def main() -> None:
     for name in options.scenario.split(","):
         with (
             tempfile.TemporaryDirectory(prefix="quorate-availability-") as folder,
-            running(Path(folder) / "data", engine=options.engine) as nodes,
+            running(Path(folder) / "data", 3 if name == "wipe" else 5, options.engine) as nodes,
         ):
             saturation = 2 * options.rate or measure_saturation(nodes)
             say(f"\n== {name}: saturation {saturation:.0f} ops/s")
@@ -169,6 +176,44 @@ def hints(nodes: Nodes, saturation: float, healthy_s: float) -> None:
         compare_replicas(nodes, bucket)
 
 
+def wipe(nodes: Nodes, saturation: float, healthy_s: float) -> None:
+    fill = ["--workload", "put", "--keys", str(WIPED_KEYS), "--value-bytes", str(VALUE_BYTES), "--warm-up", "0"]
+    Load(nodes.address(), *fill, "--seconds", "0.1", "--bucket", "filled").finish()
+    work = at_half(nodes, saturation, healthy_s + 60)
+    time.sleep(healthy_s + 2)
+    nodes.kill(3)
+    shutil.rmtree(nodes.plan.data_path(nodes.members[2]))
+    nodes.start(3)
+    back_unix_ms = time.time() * 1000
+    took_s = wait_until_whole(nodes, 3, 120)
+    report, windows = work.finish()
+    healthy_ms = statistics.median(w["p99_ms"] for w in windows if w["unix_ms"] + 3000 <= back_unix_ms)
+    during = [w for w in windows if back_unix_ms - 1000 <= w["unix_ms"] <= back_unix_ms + took_s * 1000]
+    over = sum(window["p99_ms"] > 2 * healthy_ms for window in during)
+    say(f"{WIPED_KEYS} keys; errors {report['errors']}")
+    required("whole again after", f"{took_s:.1f} s", "by itself", took_s < 120)
+    required(f"seconds with p99 above 2 x {healthy_ms:.1f} ms", f"{over} of {len(during)}", "0", over == 0)
+    say("p99 of each second from the return on: " + p99s(during))
+    required("failed puts", report["failed_puts"], "0", report["failed_puts"] == 0)
+    wait_for_no_hints(nodes, 30)
+    done = subprocess.run([*QUORATE, "repair", "--node", nodes.address(), "--json"], capture_output=True, check=False)
+    say(f"a repair afterwards, which reads every record on every node: {done.stdout.decode().strip()}")
+    for bucket in ("filled", "bench"):
+        compare_replicas(nodes, bucket)
+
+
+def wait_until_whole(nodes: Nodes, number: int, timeout_s: float) -> float:
+    """Seconds until a node has nothing more to be filled with; infinite if that takes longer than `timeout_s`."""
+    began = time.monotonic()
+    while (waited_s := time.monotonic() - began) < timeout_s:
+        with suppress(QuorateError, KeyError):
+            report = nodes.status()["members"][number - 1]["report"]
+            if report["partitions_being_filled"] == 0:
+                return waited_s
+        time.sleep(0.2)
+    return float("inf")
+
+
 def overload(nodes: Nodes, saturation: float, healthy_s: float) -> None:
     peak, _ = load(nodes, healthy_s, "--concurrency", "64").finish()
     flood, flooded = load(nodes, FLOOD_S, "--rate", str(round(3 * saturation))).finish()
@@ -208,6 +253,7 @@ SCENARIOS: dict[str, Callable[[Nodes, float, float], None]] = {
     "two": two,
     "slow": slow,
     "hints": hints,
+    "wipe": wipe,
     "overload": overload,
 }
 

@@ -54,6 +54,7 @@ class Inspection:
             "connected_to": node.names(connected),
             "peers": self._peers(),
             "hints": self.hints(),
+            "partitions_being_filled": len(node.filling.partitions),
             "trees": node.trees.report(),
             "anti_entropy": self._anti_entropy(),
             "sweep": self._sweep(),
