@@ -269,7 +269,8 @@ def test_an_answer_that_does_not_fit_the_question_ends_the_exchange(covered: byt
     cluster, _ = with_answers(lambda cluster, reply: msgspec.structs.replace(reply, covered=covered), keys)
     # Only a listing that was cut has an end that an answer can go beyond.
     assert exchange(cluster, 1, 2).ended_because == "the peer answered beyond what it was asked"
-    assert len(sent(cluster, LeafKeys)) == 1
+    # An answer that comes no further than the one before is noticed when it repeats itself.
+    assert len(sent(cluster, LeafKeys)) == (1 if covered == b"\xff" else 2)
 
 
 def test_an_answer_with_an_unknown_status_ends_the_exchange() -> None:
