@@ -85,18 +85,7 @@ class Cluster:
         self.ring = make_ring(nodes, defaults.n)
         self.preference_lists = PreferenceLists(self.ring)
         self.network = Network(loop, streams, trace, numbers)
-        self.machines: dict[int, Machine] = {}
-        for number in numbers:
-            rng = streams.stream("machine", number)
-            clock = MachineClock(
-                loop,
-                rate=1.0 + rng.uniform(-200e-6, 200e-6),
-                wall_offset_ms=rng.uniform(-200.0, 200.0),
-                monotonic_offset_ms=rng.uniform(0.0, 1e9),
-            )
-            disk = Disk(loop, streams.stream("disk", number), observer.of_member(number))
-            self.machines[number] = Machine(number, disk, clock)
-            disk.on_emptied = lambda number=number: self._emptied(number)  # type: ignore[misc]
+        self.machines = {number: self._make_machine(number) for number in numbers}
         self.copies = Copies(
             {number: machine.disk for number, machine in self.machines.items()},
             self.replicas,
@@ -116,6 +105,18 @@ class Cluster:
         """Called with the number of a machine whose process has just ended."""
         self.on_emptied: Callable[[int], None] = lambda number: None
         """Called with the number of a machine whose process has emptied its store."""
+
+    def _make_machine(self, number: int) -> Machine:
+        rng = self._streams.stream("machine", number)
+        clock = MachineClock(
+            self.loop,
+            rate=1.0 + rng.uniform(-200e-6, 200e-6),
+            wall_offset_ms=rng.uniform(-200.0, 200.0),
+            monotonic_offset_ms=rng.uniform(0.0, 1e9),
+        )
+        disk = Disk(self.loop, self._streams.stream("disk", number), self.observer.of_member(number))
+        disk.on_emptied = lambda: self._emptied(number)
+        return Machine(number, disk, clock)
 
     def start(self, number: int) -> None:
         """Start a new life of this member's process on what its disk holds."""

@@ -32,7 +32,7 @@ from quorate.sim.graves import dead_since_ms
 from quorate.sim.history import Violation
 from quorate.sim.loop import VirtualLoop
 from quorate.sim.observer import Observer, readable_record
-from quorate.sim.random_streams import Streams
+from quorate.sim.random_streams import SeededRng, Streams
 from quorate.sim.trace import Trace
 from quorate.sim.tree_check import check_trees
 from quorate.sim.workload import BUCKET_EXPIRING, BUCKET_LAST_WRITE_WINS, BUCKET_SIBLINGS, BUCKETS, Workload
@@ -111,6 +111,16 @@ def run(seed: int, options: SimOptions | None = None, transcript: Callable[[str]
         logger.setLevel(level)
 
 
+def _options_of_nodes(rng: SeededRng) -> NodeOptions:
+    return NodeOptions(
+        grace_ms=rng.choice(GRACES_MS),
+        record_cache_bytes=rng.choice(CACHES_BYTES),
+        anti_entropy_interval_ms=rng.choice(EXCHANGE_INTERVALS_MS),
+        sweep_interval_ms=SWEEP_INTERVAL_MS,
+        collect_quiet_ms=COLLECT_QUIET_MS,
+    )
+
+
 class Simulation:
     """The parts of one run, put together from its seed."""
 
@@ -121,13 +131,7 @@ class Simulation:
         streams = Streams(seed)
         rng = streams.stream("options")
         durability: Durability = options.durability or ("fsync" if rng.chance(0.5) else "os")
-        self.options_of_nodes = NodeOptions(
-            grace_ms=rng.choice(GRACES_MS),
-            record_cache_bytes=rng.choice(CACHES_BYTES),
-            anti_entropy_interval_ms=rng.choice(EXCHANGE_INTERVALS_MS),
-            sweep_interval_ms=SWEEP_INTERVAL_MS,
-            collect_quiet_ms=COLLECT_QUIET_MS,
-        )
+        self.options_of_nodes = _options_of_nodes(rng)
         self._next_day = rng.chance(0.3)
         self._calm_ms = CALM_MS if rng.chance(0.5) else 0
         n = min(3, options.nodes)
