@@ -72,7 +72,7 @@ def test_the_result_as_a_table(node: Callable[..., ScriptedNode], capfd: pytest.
     assert scripted.commands[1] == [b"KV.REPAIR", b"START"]
     out = capfd.readouterr().out
     rows = [line.split() for line in out.splitlines()]
-    assert ["n1", "done", "8", "of", "8", "1", "n2", "8", "of", "8", "1", "3", "2"] in rows
+    assert ["n1", "done", "all", "8", "1", "n2", "all", "8", "1", "3", "2"] in rows
     assert "5 records repaired, 1 found damaged" in out
     assert "not everything" not in out
 

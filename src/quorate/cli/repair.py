@@ -86,16 +86,16 @@ def summary(passes: dict[str, dict[str, Any]], seconds: float) -> dict[str, Any]
 
 
 def _print(document: dict[str, Any]) -> None:
-    table = table_of("node", "state", "verified", "damaged", "compared with", "partitions", "differed", "got", "gave")
+    table = table_of("node", "state", "verified", "damaged", "with", "compared", "differed", "got", "gave")
     notes = []
     for name, found in document["nodes"].items():
         if found.get("reason"):
             notes.append(f"{name}: {found['reason']}")
-        verified = f"{found['verified']} of {found['partitions']}" if "verified" in found else "–"
+        verified = _share(found["verified"], found["partitions"]) if "verified" in found else "–"
         first = [name, found["state"], verified, str(found.get("damaged", "–"))]
         for other, peer in found.get("peers", {}).items() or [("–", {})]:
             counts = [str(peer.get(field, "–")) for field in ("differed", "received", "sent")]
-            compared = f"{peer.get('compared', 0)} of {peer['shared']}" if "shared" in peer else "–"
+            compared = _share(peer.get("compared", 0), peer["shared"]) if "shared" in peer else "–"
             table.add_row(*first, other, compared, *counts)
             first = [""] * len(first)
             if peer.get("reason"):
@@ -105,6 +105,10 @@ def _print(document: dict[str, Any]) -> None:
         click.echo(note)
     text = f"{document['repaired']} records repaired, {document['damaged']} found damaged, in {document['seconds']} s"
     click.echo(text if document["complete"] else f"{text}; not everything was compared")
+
+
+def _share(done: int, total: int) -> str:
+    return f"all {total}" if done == total else f"{done} of {total}"
 
 
 def progress_of(found: dict[str, Any]) -> float:
