@@ -28,10 +28,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from quorate.core.errors import StorageError
+from quorate.core.errors import StartupError, StorageError
+from quorate.core.limits import COLLECT_QUIET_MS
 from quorate.core.messages import AbsenceAsk, AbsenceReply, Message, Status
 from quorate.core.ports import Space
 from quorate.node.context import NodeContext
+from quorate.node.documents import load, sealed
 from quorate.node.gather import Answers, GatherOperation
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,8 @@ log = logging.getLogger(__name__)
 ALIVE_KEY = b"alive"
 COLLECTED_KEY = b"collected"
 ALIVE_INTERVAL_MS = 60_000
-SLACK_MS = 2 * ALIVE_INTERVAL_MS
+SLACK_MS = 2 * ALIVE_INTERVAL_MS + COLLECT_QUIET_MS
+"""From the last sign of life: what was proven before it is removed so much later at most, but for other clocks' skew."""
 PATIENCE_MS = 10_000.0
 ASK_INTERVAL_MS = 500.0
 ASK_TIMEOUT_MS = 1_000
@@ -47,7 +50,8 @@ _REASON = "it was away for longer than grace, and waits for the other replicas t
 
 
 def stamp(wall_ms: int) -> bytes:
-    return wall_ms.to_bytes(8, "big")
+    """What is stored under `ALIVE_KEY` and `COLLECTED_KEY`."""
+    return sealed(wall_ms.to_bytes(8, "big"))
 
 
 class Absence:
@@ -91,7 +95,10 @@ class Absence:
         node = self._node
         serving = self.settled and not node.fenced_because and not node.filling.partitions
         status = Status.OK if serving else Status.NOT_READY
-        collected = _stamped(node, COLLECTED_KEY) >= message.since_ms
+        try:
+            collected = _stamped(node, COLLECTED_KEY) >= message.since_ms
+        except StartupError:
+            collected = True  # Being filled once too often only costs time.
         empty = node.trees.empty() and not node.hints.by_home
         node.transport.send(member, AbsenceReply(message.id, status, collected, empty))
 
@@ -142,6 +149,9 @@ class Absence:
 
 
 def _stamped(node: NodeContext, key: bytes) -> int:
-    """The time (Unix milliseconds) noted under a META key; 0 if there is none."""
-    raw = node.engine.get(Space.META, key)
-    return int.from_bytes(raw, "big") if raw is not None and len(raw) == 8 else 0
+    """The time (Unix milliseconds) noted under a META key; 0 if there is none.
+
+    One that is damaged raises `StartupError`: neither a short absence nor a long one could be concluded from it.
+    """
+    raw = load(node.engine, key)
+    return int.from_bytes(raw, "big") if raw is not None else 0

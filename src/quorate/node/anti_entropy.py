@@ -194,7 +194,7 @@ class AntiEntropy:
     def _begin_if_due(self) -> None:
         node = self._node
         now_ms = node.clock.monotonic_ms()
-        wanted = node.options.anti_entropy_interval_ms > 0
+        wanted = node.options.anti_entropy_interval_ms > 0 or node.filling.partitions
         idle = self._exchange is None and not self._held and not node.fenced_because
         if wanted and idle and now_ms >= self._due_ms:
             peer = self._next_peer()
