@@ -205,6 +205,17 @@ def test_a_journal_belongs_to_one_file_bucket_and_key(tmp_path: Path) -> None:
     assert not open_journal(path, b"other", restart=True).resumed
 
 
+def test_a_journal_goes_on_in_the_cluster_that_it_began_in(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal = open_journal(path, b"")
+    journal.belongs_to("one")
+    journal.save()
+    open_journal(path, b"").belongs_to("one")
+    with pytest.raises(CallerError, match="into cluster one, and this is cluster two"):
+        open_journal(path, b"").belongs_to("two")
+    open_journal(path, b"", restart=True).belongs_to("two")
+
+
 def test_a_damaged_journal_is_not_believed(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     open_journal(path, b"").save()

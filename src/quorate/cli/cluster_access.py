@@ -28,6 +28,11 @@ class ClusterAccess:
     async def __aexit__(self, *_: object) -> None:
         await self.calls.close()
 
+    @property
+    def cluster_id(self) -> str:
+        """Of the cluster that it is connected with."""
+        return self.calls.cluster_id
+
     def bucket(self, name: bytes) -> Bucket:
         return Bucket(self.calls, count(commands.first_operation_id()), name, None)
 

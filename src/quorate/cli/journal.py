@@ -44,6 +44,8 @@ class Progress(msgspec.Struct):
     rejected: int = 0
     rejects_bytes: int = 0
     """Length of the report of rejected rows, as of `offset`."""
+    cluster_id: str = ""
+    """Where the rows went; empty until the first of them could."""
 
 
 class Journal:
@@ -88,6 +90,16 @@ class Journal:
             raise CallerError(
                 f"cannot write the import journal {self.path}: {reason(error)}; give another with --journal"
             ) from None
+
+    def belongs_to(self, cluster_id: str) -> None:
+        """The rows go into this cluster; raises `CallerError` if those before went into another (hard case 20)."""
+        before = self.progress.cluster_id
+        if before and before != cluster_id:
+            raise CallerError(
+                f"{self.path} records an import into cluster {before}, and this is cluster {cluster_id}; "
+                "name a node of the other one by --node, or begin anew with --restart"
+            )
+        self.progress.cluster_id = cluster_id
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

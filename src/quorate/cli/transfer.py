@@ -87,6 +87,7 @@ def import_command(
 
         async def run() -> None:
             async with ClusterAccess(node, password) as access:
+                journal.belongs_to(access.cluster_id)
                 with _bar(total_bytes) as on_progress:
                     sink = OverwritingBucket(access, name)
                     await Importer(rows, sink, journal, rejects, patience, concurrency, on_progress).run()

@@ -46,6 +46,11 @@ class AsyncCalls:
             raise
         self._keeper = asyncio.create_task(self._keep_house())
 
+    @property
+    def cluster_id(self) -> str:
+        """Of the cluster whose ring it has; empty before `start`."""
+        return self._router.cluster_id or ""
+
     async def close(self) -> None:
         """Close everything. Calls that are under way end as if their connections were lost."""
         self._closed = True
