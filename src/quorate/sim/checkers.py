@@ -165,17 +165,15 @@ def check_answers(
 
 
 def _killers(writes: Sequence[WriteEntry], dot: Dot, observer: Observer) -> list[Dot]:
-    """The dots of all writes that replaced `dot`: whoever knows one of them no longer shows it."""
+    """The dots of all writes that replaced `dot`: whoever knows one of them no longer shows it.
+
+    Only of writes with a context of their own. What a coordinator saw can be told from disks only roughly: several
+    puts of one turn reach them as one record.
+    """
     found = []
     for write in writes:
         if write.context is not None and covers(write.context, dot):
             found += [killer for killer in observer.dots_of(write) if killer != dot]
-        elif write.overwrite_seen:
-            found += [
-                killer
-                for killer in observer.dots_of(write)
-                if killer != dot and covers(observer.seen_clock(write.storage_key, killer), dot)
-            ]
     return found
 
 
