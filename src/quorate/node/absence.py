@@ -42,7 +42,7 @@ ALIVE_KEY = b"alive"
 COLLECTED_KEY = b"collected"
 ALIVE_INTERVAL_MS = 60_000
 SLACK_MS = 2 * ALIVE_INTERVAL_MS + COLLECT_QUIET_MS
-"""From the last sign of life: what was proven before it is removed so much later at most, but for other clocks' skew."""
+"""After the last sign of life: what was proven before it is removed so much later at most, but for clocks' skew."""
 PATIENCE_MS = 10_000.0
 ASK_INTERVAL_MS = 500.0
 ASK_TIMEOUT_MS = 1_000

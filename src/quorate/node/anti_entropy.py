@@ -14,6 +14,7 @@ import logging
 from typing import Any, Final
 
 from quorate.node.context import NodeContext
+from quorate.node.damage import Damage
 from quorate.node.exchange import Exchange, ExchangeFigures, PartitionFigures
 from quorate.node.steps import Wait, pause, run
 
@@ -52,6 +53,7 @@ class AntiEntropy:
 
     def __init__(self, node: NodeContext) -> None:
         self._node = node
+        self._damage = Damage(node)
         self._exchange: Exchange | None = None
         self._peer = 0
         self._held = False
@@ -102,6 +104,7 @@ class AntiEntropy:
         assert self._exchange is None, "one exchange at a time"
         node = self._node
         self._exchange, self._peer = exchange, peer
+        self._damage.on_exchange()
         self._turns += 1
         self._turn_of[peer] = self._turns
         figures = await exchange.run()
@@ -130,6 +133,7 @@ class AntiEntropy:
             history.received += found.received
             history.sent += found.sent
         self._node.filling.on_compared(peer, found.partition, found.n)
+        self._damage.on_compared(peer, found.partition, found.n)
 
     def report(self) -> dict[str, Any]:
         """For people: how much was compared how long ago, and each partition by itself."""

@@ -246,6 +246,13 @@ class RecordStore:
         self._commits.put(key, None, False, callback, argument)
         return True
 
+    def remove_damaged(self, key: bytes) -> None:
+        """Remove the bytes of a record that is known to be damaged (see `damage`); any other stays."""
+        if self._trees.counts_as_absent(key):
+            self._trees.update(key, 0)
+            self._cache.forget(key)
+            self._commits.put(key, None, False, lambda argument, durable: None, None)
+
     def replace_collected(self, key: bytes, digest: int, body: bytes, callback: CommitCallback, argument: Any) -> bool:
         """Put `body`, which `core.collection` made of it, in the place of the stored record if that is whole and
         exactly the one with `digest`. As `remove` otherwise.

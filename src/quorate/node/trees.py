@@ -135,6 +135,10 @@ class Trees:
         """Is the record under `key` known to be damaged, and in no tree?"""
         return key in self._damaged
 
+    def damaged_keys(self) -> list[bytes]:
+        """Storage keys of the records that are known to be damaged, and in no tree."""
+        return list(self._damaged)
+
     def report(self) -> dict[str, Any]:
         """For people."""
         return {
