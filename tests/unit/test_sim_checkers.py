@@ -291,6 +291,9 @@ def test_a_disk_may_go_while_a_hint_elsewhere_holds_what_it_held_but_not_one_for
     assert lab.may_lose(4)
     lab.hint(4, 3, FIRST)
     assert lab.may_lose(2)
+    lab.copies.lasting = lambda member, created_ms: False
+    assert not lab.may_lose(2), "the hint is about to expire"
+    lab.copies.lasting = lambda member, created_ms: True
     assert not lab.may_lose(2, others_too=True), "the hint is not synced"
     lab.disks[4].mark_clean()
     assert lab.may_lose(2, others_too=True)

@@ -98,6 +98,9 @@ class Cluster:
             known=self._known,
         )
         self.graves.on_removed = observer.collected
+        self.copies.lasting = lambda member, created_ms: (
+            self.machines[member].clock.wall_ms() - created_ms < self.options.grace_ms // 4
+        )
         observer.other_hints = lambda member, home, key: self.copies.hinted_clock(member, key, home)
         self.on_ending: Callable[[Machine], None] = lambda machine: None
         """Called with a machine whose process is about to end, while everything is as it was."""

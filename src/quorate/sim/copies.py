@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 
 from quorate.core.causality.version_vectors import descends, join
-from quorate.core.hints import hint_key
+from quorate.core.hints import hint_key, unpack_hint
 from quorate.core.ports import Space
 from quorate.core.record import Clock, Dot
 from quorate.sim.disk import Disk
@@ -32,6 +32,8 @@ class Copies:
         self._replicas = replicas
         self._synced = synced
         self._clocks: dict[tuple[bytes, bytes], Clock] = {}
+        self.lasting: Callable[[int, int], bool] = lambda member, created_ms: True
+        """(member, when its hint was first written: Unix ms) → will that not expire soon?"""
         self.doubtful: dict[int, bool] = {}
         """Members that may empty themselves when they come back, since they were away for so long."""
 
@@ -117,7 +119,9 @@ class Copies:
         for home in self._disks:
             key = hint_key(home, stored_key)
             hint = values[Space.HINTS].get(key)
-            if hint is not None and home != victim and key not in hints:
+            if hint is None or home == victim or key in hints:
+                continue
+            if self.lasting(member, unpack_hint(key, hint).created_ms):
                 clocks.append(hinted_record(key, hint).clock)
         return clocks
 
