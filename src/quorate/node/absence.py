@@ -12,28 +12,36 @@ collected since, and empties itself if one of them, that is serving, says yes.
 The rule must never empty a whole cluster that was switched off for a weekend, or whose clocks are wrong:
 - only a peer that *serves* can make a node empty itself, and then it holds what there is to hold. Where all come back
   together, none does;
+- what a peer collected before it was away itself does not count for a store that went about when it did, whatever the
+  clocks say: where all were switched off together, nothing was collected meanwhile;
 - collections within `SLACK_MS` of the last sign of life do not count: this store took part in them, since the proof
-  before each needs all replicas.
+  before each needs all replicas;
+- what has a single replica stays: nobody else can have collected it, and nobody could bring it back.
 
 A node that has not come to a decision takes no writes: should it be emptied, they would go as well. Fallbacks take
 them. It decides when all others have answered, or after `PATIENCE_MS` when enough have for each partition to have
-one other replica's word.
+one other replica's word. A peer that collected something and does not serve yet has not answered: once it serves,
+its word is what counts.
+
+A sign of life that is damaged proves nothing, and another one that is whole still does. If none is, the absence counts
+as long: the worst that follows is being filled again.
 
 Rejected: emptying whenever the absence was long (a cluster that was off for two days would be gone); trusting the
-node's own clock alone.
+node's own clock alone; refusing to start over a damaged stamp (hard case 25: the data would be as good as gone).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from quorate.core.errors import StartupError, StorageError
+from quorate.core.errors import StorageError
+from quorate.core.keyspace import prefix_end, storage_key
 from quorate.core.limits import COLLECT_QUIET_MS
 from quorate.core.messages import AbsenceAsk, AbsenceReply, Message, Status
 from quorate.core.ports import Space
 from quorate.node.context import NodeContext
-from quorate.node.documents import load, sealed
+from quorate.node.documents import opened, sealed
 from quorate.node.gather import Answers, GatherOperation
 
 log = logging.getLogger(__name__)
@@ -46,6 +54,8 @@ SLACK_MS = 2 * ALIVE_INTERVAL_MS + COLLECT_QUIET_MS
 PATIENCE_MS = 10_000.0
 ASK_INTERVAL_MS = 500.0
 ASK_TIMEOUT_MS = 1_000
+END = b"\xff" * 4
+"""Above every key of the spaces for records and hints."""
 _REASON = "it was away for longer than grace, and waits for the other replicas to say whether anything was collected"
 
 
@@ -55,32 +65,47 @@ def stamp(wall_ms: int) -> bytes:
 
 
 class Absence:
-    """`settled` once this node knows that what it holds may be served. `empty` empties the store."""
+    """`settled` once this node knows that what it holds may be served.
 
-    def __init__(self, node: NodeContext, empty: Callable[[], None]) -> None:
+    `empty` empties the store and may raise `StorageError`; `fence` is told when that, or the note of it, fails.
+    """
+
+    def __init__(self, node: NodeContext, empty: Callable[[], None], fence: Callable[[StorageError], None]) -> None:
         self._node = node
         self._empty = empty
+        self._fence = fence
         self.settled = True
         self._since_ms = 0
         self._began_ms = 0.0
+        self._was_being_filled = False
+        self._collected_before: bytes | None = None
+        """The stamp of a collection as it was when this node came back from a long absence; None: it did not."""
         self._heard: dict[int, bool] = {}
-        """Peers that have answered that nothing was collected, or that do not serve."""
+        """Peers that have answered, and have nothing to say that could still make this store empty itself."""
 
     def start(self) -> None:
         """Judge the last sign of life, and give signs from now on. Raises `StorageError`."""
         node = self._node
-        alive_ms = max(_stamped(node, ALIVE_KEY), _stamped(node, COLLECTED_KEY))
-        away_ms = node.clock.wall_ms() - alive_ms
-        if alive_ms and away_ms > node.options.grace_ms and node.view.other_numbers:
-            self.settled = False
-            self._since_ms = alive_ms + SLACK_MS + node.options.clock_skew_max_ms
-            self._began_ms = node.clock.monotonic_ms()
-            node.fenced_because = _REASON
-            node.filling.begin()
-            log.warning("the last sign of life of this store is %.1f h old: %s", away_ms / 3_600_000, _REASON)
-            self._ask()
-        else:
+        alive_ms = _last_sign_ms(node)
+        if alive_ms is None or not node.view.other_numbers:
             self._sign()
+            return
+        away_ms = node.clock.wall_ms() - alive_ms
+        if away_ms <= node.options.grace_ms:
+            self._sign()
+            return
+        self.settled = False
+        self._since_ms = alive_ms + SLACK_MS + node.options.clock_skew_max_ms
+        self._began_ms = node.clock.monotonic_ms()
+        self._collected_before = node.engine.get(Space.META, COLLECTED_KEY)
+        self._was_being_filled = bool(node.filling.partitions)
+        node.fenced_because = _REASON
+        node.filling.hold_back()
+        if alive_ms:
+            log.warning("the last sign of life of this store is %.1f h old: %s", away_ms / 3_600_000, _REASON)
+        else:
+            log.error("the last sign of life of this store is damaged, which counts as a long absence: %s", _REASON)
+        self._ask()
 
     def stop(self) -> None:
         """A last sign of life, if this node has the right to give one."""
@@ -96,11 +121,20 @@ class Absence:
         serving = self.settled and not node.fenced_because and not node.filling.partitions
         status = Status.OK if serving else Status.NOT_READY
         try:
-            collected = _stamped(node, COLLECTED_KEY) >= message.since_ms
-        except StartupError:
-            collected = True  # Being filled once too often only costs time.
+            collected = self._collected_since(message.since_ms)
+        except StorageError:
+            status, collected = Status.FENCED, True
         empty = node.trees.empty() and not node.hints.by_home
         node.transport.send(member, AbsenceReply(message.id, status, collected, empty))
+
+    def _collected_since(self, since_ms: int) -> bool:
+        stored = self._node.engine.get(Space.META, COLLECTED_KEY)
+        if stored is None:
+            return False
+        if stored == self._collected_before and since_ms > self._since_ms - self._node.options.grace_ms:
+            return False
+        # If it is damaged: being filled once too often only costs time.
+        return _time_of(stored) >= since_ms or not _time_of(stored)
 
     def _sign(self) -> None:
         self.stop()
@@ -116,20 +150,18 @@ class Absence:
         gather.send(dict.fromkeys(self._node.view.other_numbers, question))
 
     def _judge(self, answers: Answers) -> None:
+        if not self.waits():
+            return  # The disk has failed meanwhile: only a restart lifts that, and asks again.
         node = self._node
         for member, answer in answers.items():
-            if answer.status == Status.OK and answer.collected:
-                name = node.names([member])[0]
-                log.warning("%s collected tombstones while this store was away: it is emptied and filled anew", name)
-                self._empty()
-                self._settle()
+            if not answer.collected:
+                self._heard[member] = True
+            elif answer.status == Status.OK:
+                self._settle(node.names([member])[0])
                 return
-            self._heard[member] = True
         patient = node.clock.monotonic_ms() - self._began_ms < PATIENCE_MS
         if all(number in self._heard for number in node.view.other_numbers) or (not patient and self._heard_enough()):
-            log.info("nothing was collected while this store was away: it serves what it holds")
-            node.filling.give_up()
-            self._settle()
+            self._settle("")
         else:
             node.scheduler.call_later(ASK_INTERVAL_MS, self._ask)
 
@@ -141,17 +173,63 @@ class Absence:
                     return False
         return True
 
-    def _settle(self) -> None:
+    def _settle(self, collected_by: str) -> None:
+        """The end of waiting: emptied if a peer, which is named, collected something meanwhile."""
+        filling = self._node.filling
+        try:
+            if collected_by:
+                log.warning(
+                    "%s collected tombstones while this store was away: it is emptied and filled anew", collected_by
+                )
+                filling.begin()  # First, so that a crash half-way leaves no half store that seems whole.
+                self._empty()
+            else:
+                log.info("nothing was collected while this store was away: it serves what it holds")
+                if self._was_being_filled:
+                    filling.begin()
+                else:
+                    filling.give_up()
+        except StorageError as error:
+            self._fence(error)
+            return
         self.settled = True
-        if self._node.fenced_because == _REASON:
-            self._node.fenced_because = ""
+        self._node.fenced_because = ""
         self._sign()
 
 
-def _stamped(node: NodeContext, key: bytes) -> int:
-    """The time (Unix milliseconds) noted under a META key; 0 if there is none.
+def ranges_to_empty(node: NodeContext) -> Iterator[tuple[bytes, bytes]]:
+    """What has other replicas: ranges (start, end) of storage keys that hold all of it, and nothing else."""
+    view = node.view
+    default_n = view.bucket(b"").properties.n
+    special = sorted(
+        (bucket for bucket, entry in view.table.items() if entry.properties.n != default_n),
+        key=lambda bucket: (len(bucket), bucket),
+    )
+    single = [bucket for bucket in special if view.bucket(bucket).properties.n == 1]
+    start = b""
+    for partition, placement in enumerate(view.placements_of(1)):
+        if not placement.local:
+            continue
+        if default_n == 1:
+            yield start, partition.to_bytes(2, "big")
+            for bucket in special:
+                prefix = storage_key(partition, bucket, b"")
+                yield prefix, prefix_end(prefix)
+            start = (partition + 1).to_bytes(2, "big")
+        else:
+            for bucket in single:
+                prefix = storage_key(partition, bucket, b"")
+                yield start, prefix
+                start = prefix_end(prefix)
+    yield start, END
 
-    One that is damaged raises `StartupError`: neither a short absence nor a long one could be concluded from it.
-    """
-    raw = load(node.engine, key)
-    return int.from_bytes(raw, "big") if raw is not None else 0
+
+def _last_sign_ms(node: NodeContext) -> int | None:
+    """The latest sign of life that can be believed; 0 if none can, None if none was ever given."""
+    stored = [node.engine.get(Space.META, key) for key in (ALIVE_KEY, COLLECTED_KEY)]
+    return max((_time_of(found) for found in stored if found is not None), default=None)
+
+
+def _time_of(stored: bytes) -> int:
+    """The time (Unix milliseconds) of a stamp; 0 if it is damaged."""
+    return int.from_bytes(opened(stored) or b"", "big")

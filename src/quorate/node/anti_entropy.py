@@ -109,6 +109,8 @@ class AntiEntropy:
         self._turn_of[peer] = self._turns
         figures = await exchange.run()
         self._exchange = None
+        if node.filling.partitions:
+            node.filling.on_exchanged(peer, in_vain=bool(figures.ended_because) and not figures.compared)
         self._last = figures
         node.count("exchanges")
         node.count("partitions_compared", figures.compared)

@@ -59,7 +59,8 @@ class ForwardOperation:
         self.request = request
         self.timeout_ms = timeout_ms
         self.reply = reply
-        candidates = node.nearest_first(placement.replicas, node.requests.next_turn())
+        # A replica itself hands it on while it is fenced, or being filled: never to itself.
+        candidates = node.nearest_first(placement.others, node.requests.next_turn())
         self.candidates = [member for member in candidates if node.usable(member)]
         if homes_only and not self.candidates:
             self.candidates = candidates

@@ -90,7 +90,8 @@ class Listing:
         self._asked = {}
         for partition in range(self._partition, end):
             placement = bucket.placements[partition]
-            chosen = [node.self_number] if placement.local and partition not in node.filling.partitions else []
+            readable = placement.local and not node.filling.holds_back(partition, bucket.properties.n)
+            chosen = [node.self_number] if readable else []
             chosen += node.nearest_first(placement.others, 0)
             chosen = [member for member in chosen if member not in self._silent]
             if len(chosen) < bucket.r:

@@ -22,7 +22,7 @@ from quorate.core.keyspace import check_bucket_name, check_key
 from quorate.core.ports import Clock, Engine, Rng, Scheduler, Space, Transport
 from quorate.core.ring.ring import Ring
 from quorate.core.store import Admin, Failure, GetRequest, KeysPage, KeysRequest, PutRequest
-from quorate.node.absence import Absence
+from quorate.node.absence import END, Absence, ranges_to_empty
 from quorate.node.anti_entropy import AntiEntropy
 from quorate.node.bucket_changes import BucketChanges
 from quorate.node.cluster_view import ClusterView
@@ -40,6 +40,7 @@ from quorate.node.hints import HintStore
 from quorate.node.inspection import Inspection
 from quorate.node.listening import listen
 from quorate.node.listing import Listing
+from quorate.node.lives import Lives
 from quorate.node.options import NodeOptions
 from quorate.node.put_operation import PutReply
 from quorate.node.record_cache import RecordCache
@@ -53,8 +54,6 @@ from quorate.node.trees import Trees
 log = logging.getLogger(__name__)
 
 DISK_CHECK_INTERVAL_MS = 1_000
-_END = b"\xff" * 4
-"""Above every key of the spaces for records and hints."""
 FORWARDS_SEEN_MAX = 65_536
 """Forwarded puts that are remembered, the oldest forgotten first: more than arrive within a deadline."""
 
@@ -87,8 +86,9 @@ class Node:
         shared.concurrency = ConcurrencyLimit(shared.options.in_flight_requests_max, clock.monotonic_ms())
         shared.background = BackgroundAdmission(clock.monotonic_ms())
         shared.filling = Filling(shared)
-        self._absence = Absence(shared, self._empty)
+        self._absence = Absence(shared, self._empty, self.fence)
         self._make_storage()
+        self._lives = Lives(shared, self.fence)
         self._replica = Replica(
             view=shared.view,
             records=shared.records,
@@ -158,6 +158,7 @@ class Node:
         self._shared.detector.on_connected(member, self._shared.clock.monotonic_ms())
         self._buckets.send_table(member)
         self._handoff.wake(member)
+        self._lives.on_connected(member)
         self._shared.filling.on_connected(member)
         self._anti_entropy.wake(member)
 
@@ -295,6 +296,7 @@ class Node:
             messages.HintedWrite: replica.on_hinted_write,
             messages.HintedRead: replica.on_hinted_read,
             messages.Probe: self._on_probe,
+            messages.Life: lambda member, message, age_ms: self._lives.on_life(member, message),
             messages.AbsenceAsk: lambda member, message, age_ms: self._absence.on_ask(member, message),
             messages.AbsenceReply: on_reply,
             messages.CollectAsk: self._collector.on_ask,
@@ -321,11 +323,13 @@ class Node:
         }
 
     def _empty(self) -> None:
-        """Forget everything that this store holds for clients; who it is, and its epochs, stay (see `absence`)."""
+        """Forget what this store holds for clients and others hold as well; who it is, and its epochs, stay (see
+        `absence`). Raises `StorageError`."""
         shared = self._shared
         shared.commits.flush()
-        for space in (Space.DATA, Space.HINTS):
-            shared.engine.delete_range(space, b"", _END)
+        for start, end in ranges_to_empty(shared):
+            shared.engine.delete_range(Space.DATA, start, end)
+        shared.engine.delete_range(Space.HINTS, b"", END)
         self._cache.clear()
         shared.hints.forget_all()
         shared.trees.rebuild_all()

@@ -224,9 +224,11 @@ class Replica:
             return
         if not 0 < message.limit <= messages.SCAN_KEYS_MAX:
             raise PeerError(f"a scan asked for {message.limit} keys")
-        if self._filling.partitions and any(p.partition in self._filling.partitions for p in message.positions):
-            self._send(member, messages.ScanReply(message.id, Status.NOT_READY, []))
-            return
+        if self._filling.partitions:
+            n = self._view.bucket(message.bucket).properties.n
+            if any(self._filling.holds_back(position.partition, n) for position in message.positions):
+                self._send(member, messages.ScanReply(message.id, Status.NOT_READY, []))
+                return
         try:
             partitions = self.scan(message)
         except StorageError:
