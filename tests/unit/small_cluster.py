@@ -29,6 +29,8 @@ class World:
 
     def __init__(self) -> None:
         self.now_ms = 0.0
+        self.lives = 0
+        """Of all nodes: so that no two lives draw the same numbers."""
         self._order = 0
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
 
@@ -61,7 +63,8 @@ class Ports:
         self._world = world
         self.skew_ms = skew_ms
         self.alive = True
-        self._draws = 0
+        world.lives += 1
+        self._draws = 1_000 * world.lives
 
     def wall_ms(self) -> int:
         return 1_800_000_000_000 + int(self._world.now_ms) + self.skew_ms

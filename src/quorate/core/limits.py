@@ -106,20 +106,22 @@ HINTS_IN_FLIGHT_MAX = 64
 ANTI_ENTROPY_INTERVAL_MS = 10_000
 EXCHANGE_KEYS_MAX = 512
 """Keys that one question to a replica lists."""
-EXCHANGE_RECORDS_MAX = 256
-"""Records that one answer carries."""
+EXCHANGE_RECORDS_MAX = 32
+"""Records that one answer carries: what a replica takes in at once keeps its clients waiting for a fraction of a ms."""
 EXCHANGE_BYTES_MAX = MIB
 """Of the records of one answer, and of the writes on the way; a record that is larger goes alone (hard case 36)."""
 EXCHANGE_RECORD_BYTES_MAX = FRAME_BYTES_MAX - 4 * MIB
 """A record that is larger fits in no frame, and stays where it is."""
 EXCHANGE_SCANNED_RECORDS_MAX = 4_096
 """Records that one question makes each side look at; as many as it takes, in the turns of the loop."""
-EXCHANGE_WRITES_IN_FLIGHT_MAX = 64
+EXCHANGE_RECORDS_PER_OPERATION = 4
+"""Records that cost as much as one hint that goes home, for the admission of background work: each side pays them."""
+EXCHANGE_WRITES_IN_FLIGHT_MAX = 32
 EXCHANGE_RECORDS_HELD_MAX_MS = 60_000
 """A peer's records that could not be taken in for so long are dropped: what is older may have been collected since."""
 EXCHANGE_ANSWERS_MAX = 16
 """Questions that a node works on at once; above this it answers that it is overloaded."""
-SCAN_CHUNK_RECORDS = 256
+SCAN_CHUNK_RECORDS = 64
 SCAN_CHUNK_BYTES = 2 * MIB
 """What a background scan reads in one turn of the loop, whichever comes first."""
 

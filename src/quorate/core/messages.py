@@ -335,6 +335,16 @@ class AbsenceReply(_Message, frozen=True, tag=28):
     """The answering node holds no record at all."""
 
 
+class Life(_Message, frozen=True, tag=29):
+    """Sent when a connection begins, and when more epochs are reserved: which life of its store the sender lives, up to
+    where it may mint epochs, and the highest that it remembers of the receiver (0: nothing). See `node.lives`."""
+
+    life: int
+    ceiling: int
+    heard_life: int
+    heard_ceiling: int
+
+
 Message = (
     Write
     | HintedWrite
@@ -364,4 +374,5 @@ Message = (
     | CollectReply
     | AbsenceAsk
     | AbsenceReply
+    | Life
 )

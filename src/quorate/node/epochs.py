@@ -39,7 +39,12 @@ class Epochs:
         self, *, member: int, engine: Engine, clock: Clock, rng: Rng, on_failure: Callable[[StorageError], None]
     ) -> None:
         self._engine = engine
+        self._member = member
+        self._clock = clock
+        self._rng = rng
         self._on_failure = on_failure
+        self.on_reserved: Callable[[], None] = lambda: None
+        """Called when more epochs were reserved than at the start."""
         self._reserving = False
         raw = load(engine, EPOCH_KEY)
         if raw is None:
@@ -50,6 +55,10 @@ class Epochs:
             next_epoch = persisted.ceiling
             self.floor = next_epoch if engine.report.may_have_lost_writes else persisted.floor
         self._counter = EpochCounter(member, next_epoch)
+        self.trusted_ceiling = next_epoch
+        """What this store woke up with: no life of it that it remembers minted an epoch at or above this."""
+        self.reserved = next_epoch
+        """No epoch at or above this is in use yet."""
 
     def start(self, ready: Callable[[], None]) -> None:
         """Reserve the first block; `ready` is called when it is on the disk."""
@@ -59,15 +68,27 @@ class Epochs:
         """A new actor. Raises `Overloaded` if the next block is not reserved yet."""
         if self._counter.needs_reservation(EPOCHS_MARGIN):
             if not self._reserving:
-                self._reserve(lambda: None)
+                self._reserve(self.on_reserved)
             if self._counter.needs_reservation(1):
                 raise Overloaded("the node waits for its disk to reserve epochs; ask again shortly")
         return self._counter.mint()
 
+    def distrust(self, heard_ceiling: int) -> None:
+        """This store is an older copy of one that reserved epochs up to `heard_ceiling` at least: trust no marker, and
+        mint above everything that may have been used since.
+
+        More may have been reserved than anybody heard of, so the clock has a say, as at a store's birth.
+        """
+        born = first_epoch(self._clock.wall_ms(), self._rng.below(1 << 17))
+        above = max(heard_ceiling, self._counter.ceiling, born)
+        self._counter = EpochCounter(self._member, above)
+        self.floor = self.trusted_ceiling = above
+        self._reserve(self.on_reserved)
+
     def _reserve(self, ready: Callable[[], None]) -> None:
         self._reserving = True
         counter = self._counter
-        ceiling = counter.ceiling + EPOCHS_PER_BLOCK
+        self.reserved = ceiling = counter.ceiling + EPOCHS_PER_BLOCK
 
         def synced(error: StorageError | None) -> None:
             self._reserving = False

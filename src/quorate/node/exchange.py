@@ -31,6 +31,7 @@ from quorate.core.limits import (
     EXCHANGE_RECORD_BYTES_MAX,
     EXCHANGE_RECORDS_HELD_MAX_MS,
     EXCHANGE_RECORDS_MAX,
+    EXCHANGE_RECORDS_PER_OPERATION,
     EXCHANGE_WRITES_IN_FLIGHT_MAX,
 )
 from quorate.core.merkle.reconcile import Entry, bounds_of_bucket
@@ -192,7 +193,7 @@ class Exchange:
         self.figures.unready += len(partitions) - len(ready)
         if not ready:
             return []
-        roots = _packed([trees.tree(partition, n).root for partition in ready])
+        roots = _packed([trees.root(partition, n) for partition in ready])
         reply = await self._ask(
             lambda number: TreeRoots(number, EXCHANGE_TIMEOUT_MS, self._ring_version, n, ready, roots), TreeRootsReply
         )
@@ -268,7 +269,7 @@ class Exchange:
         if len(records) > EXCHANGE_RECORDS_MAX:
             raise _ExchangeGivenUp(f"the peer sent {len(records)} records at once")
         came_ms = self._node.clock.monotonic_ms()
-        await admission(self._node, len(records))
+        await admission(self._node, -(-len(records) // EXCHANGE_RECORDS_PER_OPERATION))
         if self._node.clock.monotonic_ms() - came_ms > EXCHANGE_RECORDS_HELD_MAX_MS:
             raise _PartitionGivenUp("the peer's records could not be taken in for too long")
         taken = await together([self._merged(found, key, body) for key, body in records])
@@ -303,7 +304,8 @@ class Exchange:
         """Send the peer what it wants of what was listed, as ordinary writes."""
         keys = [key for key in wanted if key in listed]
         while keys:
-            await admission(self._node, min(len(keys), EXCHANGE_WRITES_IN_FLIGHT_MAX))
+            count = min(len(keys), EXCHANGE_WRITES_IN_FLIGHT_MAX)
+            await admission(self._node, -(-count // EXCHANGE_RECORDS_PER_OPERATION))
             self._check_still_on()
             batch: list[Wait[bool]] = []
             size_bytes = 0

@@ -19,6 +19,7 @@ from quorate.core.limits import (
     EXCHANGE_KEYS_MAX,
     EXCHANGE_RECORD_BYTES_MAX,
     EXCHANGE_RECORDS_MAX,
+    EXCHANGE_RECORDS_PER_OPERATION,
 )
 from quorate.core.merkle.reconcile import Comparison, check_listing
 from quorate.core.merkle.trees import widths
@@ -33,7 +34,7 @@ from quorate.core.messages import (
 )
 from quorate.node.context import NodeContext
 from quorate.node.leaf_scan import LeafScan
-from quorate.node.steps import run
+from quorate.node.steps import admission, run
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +63,7 @@ class ExchangeResponder:
             for place, partition in enumerate(partitions):
                 if self._partition_status(message.n, partition) != Status.OK:
                     unready.append(partition)
-                elif node.trees.tree(partition, message.n).root != int.from_bytes(
-                    roots[8 * place : 8 * place + 8], "big"
-                ):
+                elif node.trees.root(partition, message.n) != int.from_bytes(roots[8 * place : 8 * place + 8], "big"):
                     differing.append(partition)
         node.transport.send(member, TreeRootsReply(message.id, status, differing, unready))
 
@@ -132,6 +131,8 @@ class ExchangeResponder:
         scan = LeafScan(self._node, message.n, message.partition, message.leaves)
         try:
             covered = await scan.go_through(message.after, message.upto, see)
+            # The asker may be new, and not know yet what its clients are used to.
+            await admission(self._node, -(-len(records) // EXCHANGE_RECORDS_PER_OPERATION))
         except StorageError:
             return LeafKeysReply(message.id, Status.FENCED, [], [], b"")
         if covered == message.upto:

@@ -182,23 +182,13 @@ def check_quorum_reads(history: History, observer: Observer, n: int, graves: Gra
 
     After a legitimate loss only writes that began later count, and a read during which one happened says nothing.
     """
-    LOSS, READ, ACK = 0, 1, 2  # noqa: N806 - at equal times a read has not yet seen the acknowledgement
-    events: list[tuple[int, int, int, int]] = [(time_us, LOSS, 0, 0) for time_us in history.losses_us]
     damages = [(time_us, key) for key, times in history.key_losses_us.items() for time_us in times]
-    events += [(time_us, LOSS, index, 1) for index, (time_us, _) in enumerate(damages)]
-    events += [(read.invoked_us, READ, index, 0) for index, read in enumerate(history.reads)]
-    events += [
-        (ack.completed_us, ACK, index, turn)
-        for index, write in enumerate(history.writes)
-        for turn, ack in enumerate(write.acks)
-    ]
-    events.sort()
     losses = sorted(history.losses_us)
     floors: dict[tuple[bytes, int], Clock] = {}
     last_loss_us = -1
     last_damage_us: dict[bytes, int] = {}
     violations = []
-    for time_us, kind, index, turn in events:
+    for time_us, kind, index, turn in _events_in_order(history, damages):
         if kind == LOSS and turn:
             key = damages[index][1]
             last_damage_us[key] = time_us
@@ -235,6 +225,23 @@ def check_quorum_reads(history: History, observer: Observer, n: int, graves: Gra
                         )
                     )
     return violations
+
+
+LOSS, READ, ACK = 0, 1, 2
+"""In this order at equal times: a read has not yet seen the acknowledgement."""
+
+
+def _events_in_order(history: History, damages: list[tuple[int, bytes]]) -> list[tuple[int, int, int, int]]:
+    """(time, kind, index, turn) of all losses, reads and acknowledgements."""
+    events = [(time_us, LOSS, 0, 0) for time_us in history.losses_us]
+    events += [(time_us, LOSS, index, 1) for index, (time_us, _) in enumerate(damages)]
+    events += [(read.invoked_us, READ, index, 0) for index, read in enumerate(history.reads)]
+    events += [
+        (ack.completed_us, ACK, index, turn)
+        for index, write in enumerate(history.writes)
+        for turn, ack in enumerate(write.acks)
+    ]
+    return sorted(events)
 
 
 def _excused(read: ReadEntry, dot: Dot, graves: Graves | None) -> bool:
