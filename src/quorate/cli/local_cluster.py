@@ -53,8 +53,9 @@ class LocalCluster(msgspec.Struct, frozen=True):
         return [sys.executable, "-m", "quorate.cli.main", "start", *options]
 
     def revive_command(self, member: Member) -> str:
-        """What a person types to bring one node back."""
-        return f"{program_name()} start --data {self.data_path(member)}"
+        """What a person types to bring one node back, also one whose directory is lost."""
+        membership = f"--name {member.name} --cluster {self.cluster_path}"
+        return f"{program_name()} start --data {self.data_path(member)} {membership}"
 
 
 def plan_cluster(

@@ -109,6 +109,10 @@ def _print_status(document: dict[str, Any]) -> None:
         table.add_row(*_status_row(member, opinion, document["partitions"]))
         if report.get("reason"):
             notes.append(f"{name} is {report['state']}: {report['reason']}")
+        if left := report.get("partitions_being_filled"):
+            notes.append(
+                f"{name} is being filled from the others: {left} partitions left, of which it answers no reads"
+            )
         if opinion is not None and opinion["state"] != "up":
             notes.append(f"{seen_by} takes {name} for {opinion['state']}: {opinion['reason']}")
     show_table(table)
