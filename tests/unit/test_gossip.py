@@ -261,6 +261,12 @@ def test_a_removed_member_is_dropped_with_the_ring_and_does_not_come_back() -> N
     cluster.rounds_until(lambda gossip: gossip.ring == (0, 2))
     cluster.rounds_until_agreed()
     assert all(list(gossip.states()) == [1, 2, 3] for gossip in cluster.nodes.values())
+    late = GossipCluster(3)
+    late.rings, late.nodes[1] = cluster.rings, cluster.nodes[1]
+    for gossip in (late.nodes[2], late.nodes[3]):
+        gossip.set_ring((0, 2), late.rings[0, 2])
+    late.rounds_until_agreed()
+    assert late.converse(1, 2, GossipSyn((0, 2), late.nodes[1]._table.sums)) == 1, "nothing of it is left in the sums"
 
 
 def test_states_of_strangers_are_not_taken_in() -> None:
@@ -269,6 +275,8 @@ def test_states_of_strangers_are_not_taken_in() -> None:
     heard = gossip.receive(GossipStates(RING, [encode_state(said(3, 5)), encode_state(impostor)], []))
     assert (heard.changed, heard.ignored) == ((), 2)
     assert list(gossip.states()) == [1]
+    digest = GossipDigest(RING, 1 << 3, DIGEST_ENTRY.pack(3, 5, 0, 0))
+    assert gossip.receive(digest).answer is None, "and nobody is asked for them"
 
 
 def test_a_number_under_another_identity_loses_its_state() -> None:
@@ -348,9 +356,8 @@ def test_malformed_states_are_passed_over_and_the_others_taken() -> None:
     gossip = node(1, PAIR)
     good = encode_state(said(2, 5))
     negative = msgspec.msgpack.encode([2, uuid(2), -1, 0, []])
-    heard = gossip.receive(
-        GossipStates(RING, [b"", b"\xc1", good[:-1], negative, bytes(STATE_BYTES_MAX + 1), good], [])
-    )
+    too_large = msgspec.msgpack.encode([*msgspec.msgpack.decode(good), "x" * STATE_BYTES_MAX])
+    heard = gossip.receive(GossipStates(RING, [b"", b"\xc1", good[:-1], negative, too_large, good], []))
     assert (heard.changed, heard.ignored) == ((2,), 5)
 
 
