@@ -7,6 +7,7 @@ import pytest
 from quorate.core.errors import StorageError
 from quorate.core.messages import AbsenceAsk, AbsenceReply, Status
 from quorate.core.ports import Space
+from quorate.core.record import encode_record
 from quorate.core.store import Failure, GetResult, PutResult
 from quorate.node.absence import (
     ALIVE_INTERVAL_MS,
@@ -17,7 +18,7 @@ from quorate.node.absence import (
 from quorate.node.filling import FILLING_KEY
 from tests.unit.absent_cluster import KEYS, OPTIONS, aged, away, has_collected, held_keys, sign_of_life, waits
 from tests.unit.collecting import GRACE_HOURS
-from tests.unit.exchange_cluster import held
+from tests.unit.exchange_cluster import exchange, held, plant, record_of, stored_key
 from tests.unit.filling_cluster import come_back_empty, filled, set_bucket, trees_equal, until_filled
 from tests.unit.small_cluster import DictEngine, SmallCluster
 
@@ -30,8 +31,14 @@ from tests.unit.small_cluster import DictEngine, SmallCluster
 def test_all_away_together_empty_nothing(
     clocks_hours: tuple[int, ...], collected: bool, order: tuple[int, ...]
 ) -> None:
-    """Also if something was collected just before, by clocks that were wrong and are wrong."""
+    """Also if something was collected just before, by clocks that were wrong and are wrong; each may hold what nobody
+    else does."""
     cluster = aged()
+    for number in cluster.nodes:
+        plant(cluster, number, b"own %d" % number, record_of(b"v"))
+    cluster.world.run(5)
+    for number in cluster.nodes:
+        cluster.nodes[number]._anti_entropy.stop()
     for number, hours in enumerate(clocks_hours, 1):
         cluster.ports[number].skew_ms += hours * 3_600_000
     cluster.world.run(ALIVE_INTERVAL_MS + 1_000)
@@ -47,8 +54,18 @@ def test_all_away_together_empty_nothing(
     cluster.world.run(2 * PATIENCE_MS)
     for number in cluster.nodes:
         assert not waits(cluster, number) and filled(cluster, number)
-        assert held_keys(cluster, number) == len(KEYS)
-    assert cluster.values(1, KEYS[0], r=3) == [b"v"]
+    for number in cluster.nodes:
+        for other in cluster.nodes:
+            if number != other:
+                exchange_when_idle(cluster, number, other)
+    assert all(held_keys(cluster, number) == len(KEYS) + 3 for number in cluster.nodes)
+    assert cluster.values(1, KEYS[0], r=3) == cluster.values(1, b"own 2", r=3) == [b"v"]
+
+
+def exchange_when_idle(cluster: SmallCluster, number: int, other: int) -> None:
+    while cluster.nodes[number]._anti_entropy._exchange is not None:
+        cluster.world.run(100)
+    exchange(cluster, number, other)
 
 
 def test_all_away_together_but_one_serve_after_a_while() -> None:
@@ -138,6 +155,25 @@ def test_where_one_replica_is_the_rule_only_the_exceptions_are_emptied() -> None
     for key in KEYS:
         read = cluster.get(2, key, r=2, bucket=b"two")
         assert isinstance(read, GetResult) and [sibling.value for sibling in read.siblings] == [b"double"]
+
+
+def test_nothing_is_left_of_what_it_kept_for_others_or_in_memory() -> None:
+    cluster = aged(size=4)
+    homes, (fallback,) = cluster.preference_list(b"k")
+    cluster.kill(homes[1])
+    assert isinstance(cluster.put(homes[0], b"k", b"v", w=3), PutResult)
+    own = next(key for key in KEYS if fallback in cluster.preference_list(key)[0])
+    away(cluster, fallback)
+    has_collected(cluster, homes[0])
+    assert any(space == Space.HINTS for space, _ in cluster.engines[fallback].data)
+    cluster.join(fallback)
+    assert cluster.nodes[fallback]._shared.hints.by_home
+    assert cluster.nodes[fallback]._shared.records.read(stored_key(cluster, own)) is not None  # As `where` does.
+    cluster.world.run(20)
+    assert not waits(cluster, fallback) and held_keys(cluster, fallback) == 0
+    assert cluster.nodes[fallback]._shared.records.read(stored_key(cluster, own)) is None
+    assert not any(space == Space.HINTS for space, _ in cluster.engines[fallback].data)
+    assert cluster.hints() == {} and cluster.nodes[fallback]._shared.hints.size_bytes == 0
 
 
 def test_a_crash_while_it_is_emptied_makes_nothing_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,6 +367,10 @@ def test_what_is_answered() -> None:
     assert answer() == AbsenceReply(7, Status.OK, True, True)
     since_ms += 1
     assert answer() == AbsenceReply(7, Status.OK, False, True)
+    cluster.nodes[1]._shared.hints.keep(3, stored_key(cluster, b"k"), encode_record(record_of(b"v")), 0, 0)
+    assert answer() == AbsenceReply(7, Status.OK, False, False), "what it keeps for others is not nothing"
+    cluster.nodes[1]._shared.hints.forget_all()
+    assert answer().empty
     cluster.put(2, b"k", b"v")
     cluster.world.run(10)
     assert answer() == AbsenceReply(7, Status.OK, False, False)

@@ -230,6 +230,18 @@ def test_a_listing_asks_others() -> None:
     assert isinstance(failure, Failure) and failure.kind == "unavailable"
 
 
+def test_a_listing_through_it_does_not_count_what_it_lacks() -> None:
+    cluster = SmallCluster(anti_entropy=True)
+    wiped, second, third = cluster.preference_list(b"k")[0]
+    acknowledged_by_two(cluster, wiped, second, third)
+    cluster._cut.clear()
+    cluster.cut(second, third)
+    cluster.cut(second, wiped)
+    come_back_empty(cluster, wiped)
+    page = cluster.call(partial(cluster.nodes[wiped].keys, KeysRequest(b"b")))
+    assert isinstance(page, Failure) and page.kind == "unavailable", "an empty page would be a lie"
+
+
 def test_hints_are_handed_to_it_while_it_is_filled() -> None:
     cluster = SmallCluster(size=4, anti_entropy=True)
     homes, (fallback,) = cluster.preference_list(b"k")
@@ -431,6 +443,17 @@ def test_buckets_with_another_n_are_filled_as_well(n: str) -> None:
     for key in KEYS:
         read = cluster.get(1, key, r=2, bucket=b"special")
         assert isinstance(read, GetResult) and [sibling.value for sibling in read.siblings] == [b"special"]
+
+
+def test_what_a_new_disk_is_not_told_of_yet_stays_on_the_list() -> None:
+    """Nobody has said yet that there is a bucket for which it holds these partitions."""
+    cluster = stocked(size=5)
+    set_bucket(cluster, b"wide", n="5", r="2", w="2")
+    cluster.wipe(2)
+    cluster.boot(2)
+    filling = cluster.nodes[2]._shared.filling
+    filling.on_exchanged(1, in_vain=True)
+    assert len(filling.partitions) == cluster.ring.partitions
 
 
 def test_a_partition_that_has_no_other_replica_any_more_ends_the_filling() -> None:
