@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from quorate.core.ports import Space
+from quorate.core.store import PutResult
 from quorate.node.filling import FILLING_KEY
 from tests.unit.small_cluster import SmallCluster
+
+KEYS = [b"k%d" % index for index in range(20)]
+
+
+def stocked(size: int = 3, **more: object) -> SmallCluster:
+    cluster = SmallCluster(size=size, anti_entropy=True, **more)  # type: ignore[arg-type]
+    for key in KEYS:
+        assert isinstance(cluster.put(1, key, b"v-" + key), PutResult)
+    cluster.world.run(100)
+    return cluster
 
 
 def filled(cluster: SmallCluster, number: int) -> bool:

@@ -110,6 +110,8 @@ class AntiEntropy:
         figures = await exchange.run()
         self._exchange = None
         if node.filling.partitions:
+            for n, partition in figures.gone_through:
+                node.filling.on_compared(peer, partition, n)
             node.filling.on_exchanged(peer, in_vain=bool(figures.ended_because) and not figures.compared)
         self._last = figures
         node.count("exchanges")

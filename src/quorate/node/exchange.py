@@ -74,6 +74,7 @@ class ExchangeFigures:
         "differed",
         "ended_because",
         "failed",
+        "gone_through",
         "payload_bytes",
         "received",
         "sent",
@@ -92,6 +93,8 @@ class ExchangeFigures:
         """Not compared because a tree is being rebuilt on either side."""
         self.failed = 0
         """Given up half-way."""
+        self.gone_through: list[tuple[int, int]] = []
+        """(n, partition) of those that did not become equal, but for records that no exchange can move ever."""
         self.received = 0
         """Records that this node took from the peer."""
         self.sent = 0
@@ -109,7 +112,7 @@ class ExchangeFigures:
 class PartitionFigures:
     """One partition of one n in an exchange."""
 
-    __slots__ = ("left_out", "n", "partition", "received", "sent")
+    __slots__ = ("immovable", "left_out", "n", "partition", "received", "sent")
 
     def __init__(self, n: int, partition: int) -> None:
         self.n = n
@@ -118,6 +121,8 @@ class PartitionFigures:
         self.sent = 0
         self.left_out = 0
         """Records that could not be moved, whatever the reason."""
+        self.immovable = 0
+        """Those among them that cannot be moved a second time either."""
 
 
 class _PartitionGivenUp(Exception):
@@ -223,6 +228,8 @@ class Exchange:
             if after == limit:
                 break
         if found.left_out:
+            if found.left_out == found.immovable:
+                self.figures.gone_through.append((found.n, found.partition))
             raise _PartitionGivenUp(f"{found.left_out} of its records could not be repaired")
         self._equal(found)
 
@@ -292,6 +299,7 @@ class Exchange:
                     key, body, view.last_write_wins, view.synced, lambda argument, durable: resume(durable), None
                 )
             except (PeerError, StorageError) as error:
+                found.immovable += isinstance(error, PeerError)
                 node.count("records_not_repaired")
                 log.error("a record of a peer could not be merged (key %r): %s", key, error)
                 resume(False)
@@ -339,6 +347,7 @@ class Exchange:
             return b""
         if len(stored[2]) > EXCHANGE_RECORD_BYTES_MAX:
             found.left_out += 1
+            found.immovable += 1
             node.count("records_too_large_to_send")
             log.error("a record of %d bytes fits in no frame and is not repaired (key %r)", len(stored[2]), key)
             return b""
@@ -347,6 +356,7 @@ class Exchange:
         except msgspec.DecodeError as error:
             # It would cost the connection, with everything else that is on it (hard case 28).
             found.left_out += 1
+            found.immovable += 1
             node.count("records_not_repaired")
             log.error("a record of this node cannot be read and is not sent (key %r): %s", key, error)
             return b""

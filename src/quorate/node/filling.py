@@ -107,7 +107,9 @@ class Filling:
             self.give_up()
 
     def on_compared(self, peer: int, partition: int, n: int) -> None:
-        """What this node holds of a partition, for buckets with `n`, is the same as at `peer` now."""
+        """What this node holds of a partition, for buckets with `n`, is the same as at `peer` now; or differs only in
+        records that cannot be moved, ever: one of those does not keep a whole partition from being read (hard case 28).
+        """
         compared = self.partitions.get(partition)
         if compared is None:
             return
