@@ -268,6 +268,28 @@ def test_an_attempt_upon_an_old_ring_ends_with_the_newer_one() -> None:
     assert (proposer.outcome.end, proposer.outcome.ring) == (End.OUTDATED, ring(4))
 
 
+FOREIGN = msgspec.structs.replace(ring(9), cluster_id="d" * 32)
+
+
+@pytest.mark.parametrize("told", [None, ring(1), ring(9, ()), FOREIGN])
+def test_a_refusal_with_a_ring_that_is_not_newer_is_only_a_refusal(told: RingValue | None) -> None:
+    proposer = attempt()
+    refused = rc.Refusal(proposer.base.id, proposer.ballot, Reason.OUTDATED, ring=told)
+    proposer.on_reply(2, refused)
+    assert end_of(proposer) is None
+    proposer.on_reply(3, refused)
+    assert end_of(proposer) is End.OUTBID
+
+
+@pytest.mark.parametrize("told", [ring(1), ring(9, ()), FOREIGN])
+def test_a_recollection_is_told_of_newer_rings_only(told: RingValue) -> None:
+    recollection = Recollection(1, ring(1), 1)
+    recollection.on_answer(2, rc.RecallAnswer(ring(1).id, 1, False, ring(5)))
+    recollection.on_answer(3, rc.RecallAnswer(ring(1).id, 1, False, ring(4)))
+    recollection.on_answer(3, rc.RecallAnswer(ring(1).id, 1, False, told))
+    assert recollection.newer == ring(5)
+
+
 def test_a_voter_that_is_behind_is_sent_the_ring_a_bounded_number_of_times() -> None:
     proposer = attempt()
     behind = rc.Refusal(proposer.base.id, proposer.ballot, Reason.BEHIND)
