@@ -68,6 +68,15 @@ def test_a_leaver_takes_part_until_the_end_and_has_departed_then() -> None:
     assert 2 not in last.owners
 
 
+def test_a_number_is_not_given_again_after_its_member_has_left() -> None:
+    ring = ring_of(4)
+    gone = through(start(ring, plan_leave(ring, 4, [DEFAULT])))
+    heavier = through(start(gone, plan_weight(gone, 1, 2, [DEFAULT])))
+    assert heavier.last_number == 4
+    with pytest.raises(CallerError, match="the next free one is 5"):
+        plan_join(heavier, clone(member(4), id="f" * 32), [DEFAULT])
+
+
 def test_an_aborted_plan_leaves_the_ring_as_it_was() -> None:
     ring = ring_of(3)
     back = abort(start(ring, plan_join(ring, member(4), [DEFAULT])))

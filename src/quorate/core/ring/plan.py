@@ -17,8 +17,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
-from math import ceil, floor
 from typing import Literal
 
 import msgspec
@@ -161,7 +159,7 @@ def _plan(ring: StagedRing, kind: Kind, members: list[Member], quorums: Sequence
         moves,
         fewest,
         copied,
-        _shares(joint, counts),
+        _shares(placements, joint, counts),
         _warnings(placements, joint, counts, stopped),
     )
 
@@ -172,9 +170,10 @@ def fewest_moves(held: Mapping[int, int], members: Sequence[Member], partitions:
     `held`: member → the tokens that it owns now, also of those that go.
     """
     total = sum(member.weight for member in members)
-    share = {member.number: Fraction(partitions * member.weight, total) for member in members}
-    given = sum(max(0, count - ceil(share.get(number, Fraction(0)))) for number, count in held.items())
-    taken = sum(max(0, floor(fair) - held.get(number, 0)) for number, fair in share.items())
+    least = {member.number: partitions * member.weight // total for member in members}
+    most = {member.number: -(-partitions * member.weight // total) for member in members}
+    given = sum(max(0, count - most.get(number, 0)) for number, count in held.items())
+    taken = sum(max(0, count - held.get(number, 0)) for number, count in least.items())
     return max(given, taken)
 
 
@@ -222,12 +221,11 @@ def _plan_id(ring: StagedRing, kind: Kind, after: Side, stopped: Sequence[int]) 
     return hashlib.sha256(wish).hexdigest()[:PLAN_ID_DIGITS]
 
 
-def _shares(joint: StagedRing, counts: Sequence[int]) -> list[Share]:
+def _shares(placements: JointPlacements, joint: StagedRing, counts: Sequence[int]) -> list[Share]:
     """Every member's part, those of the ring before first."""
     transition = joint.transition
     assert transition is not None
     owned = [Counter(side.owners) for side in (transition.before, transition.after)]
-    placements = JointPlacements(joint)
     copies = {n: placements.copies(n) for n in counts}
     return [
         Share(
