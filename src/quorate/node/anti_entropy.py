@@ -211,8 +211,14 @@ class AntiEntropy:
                 run(self.exchange_with(peer, Exchange(node, peer, self.note)), self._ended)
 
     def _next_peer(self) -> int:
-        """The usable peer whose last exchange was longest ago; 0 if there is none."""
-        usable = [member for member in self._node.view.other_numbers if self._node.usable(member)]
+        """The usable peer whose last exchange was longest ago; 0 if there is none.
+
+        One that is being filled asks for itself: twice as much at once would disturb the clients.
+        """
+        node = self._node
+        usable = [member for member in node.view.other_numbers if node.usable(member)]
+        if not node.filling.partitions:
+            usable = [member for member in usable if member not in node.detector.unready]
         return min(usable, key=lambda member: self._turn_of.get(member, 0), default=0)
 
     def _ended(self, figures: ExchangeFigures) -> None:

@@ -145,20 +145,23 @@ class NodeContext:
         return Failure(kind, message, self.names(sorted(missing)))  # type: ignore[arg-type]
 
     def nearest_first(self, members: tuple[int, ...], turn: int) -> list[int]:
-        """Connected members in the order to ask them: rotated by `turn`, then the slow, the silent, the suspected."""
+        """Connected members in the order to ask them: rotated by `turn`, then the slow, those being filled, the silent,
+        the suspected."""
         count = len(members)
         if count > 1:
             turn %= count
             members = members[turn:] + members[:turn]
         detector = self.detector
-        suspects, silent, slow = detector.suspects, detector.silent, detector.slow
+        suspects, silent, slow, unready = detector.suspects, detector.silent, detector.slow, detector.unready
         if not self.disconnected:
             asked = list(members)
         else:
             connected = self.transport.connected
             asked = [member for member in members if connected(member)]
-        if (suspects or silent or slow) and len(asked) > 1:
-            asked.sort(key=lambda member: 3 if member in suspects else 2 if member in silent else member in slow)
+        if (suspects or silent or slow or unready) and len(asked) > 1:
+            asked.sort(
+                key=lambda member: (member in suspects, member in silent, member in unready, member in slow),
+            )
         return asked
 
     def usable(self, member: int) -> bool:

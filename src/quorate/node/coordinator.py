@@ -101,9 +101,9 @@ class Coordinator:
             return
         timeout_ms = remaining_ms or self._timeout_ms(request.timeout_ms)
         partition, placement = self.place(bucket, request.bucket, request.key)
-        filling = node.filling.partitions
-        # Where its copy is being filled, another replica knows better what a put goes on from.
-        if placement.local and not node.fenced_because and (not filling or remaining_ms or partition not in filling):
+        # Where its copy is being filled, others know better what a put overwrites that does not say so itself.
+        elsewhere = request.overwrite_seen and not remaining_ms and partition in node.filling.partitions
+        if placement.local and not node.fenced_because and not elsewhere:
             self._coordinate_put(request, reply, bucket, placement, partition, w, timeout_ms)
         else:
             self._forward_put(request, reply, bucket, placement, partition, w, timeout_ms, remaining_ms)

@@ -154,6 +154,8 @@ class GetOperation(GetTally):
         elif status == Status.ABSENT:
             verdict = self.on_answer(member, ABSENT_DIGEST, b"")
         else:
+            if status == Status.NOT_READY:
+                self.node.detector.on_not_ready(member, self.node.clock.monotonic_ms())
             verdict = self.on_failed(member)
         if self.answered:
             self._late(member)

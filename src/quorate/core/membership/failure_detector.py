@@ -47,6 +47,8 @@ TICK_INTERVAL_MS: Final = 100.0
 PROBE_INTERVAL_MIN_MS: Final = 100.0
 PROBE_INTERVAL_MAX_MS: Final = 5_000.0
 LATENCY_WEIGHT: Final = 0.05
+UNREADY_MS: Final = 2_000.0
+"""For so long after a peer's last word that it is being filled it is not asked first."""
 
 State = Literal["up", "suspected", "down"]
 
@@ -94,6 +96,8 @@ class FailureDetector:
         self._silence = Silence()
         self.silent: dict[int, bool] = self._silence.peers
         """The peers that owe answers and say nothing, or did so just now; always the same dictionary."""
+        self.unready: dict[int, float] = {}
+        """The peers that are being filled, and answer some reads by saying so → until when that is assumed."""
         self.slow: dict[int, bool] = {}
         """The peers that are slow by comparison; as of the last tick."""
         self.suspects: dict[int, bool] = {}
@@ -153,6 +157,10 @@ class FailureDetector:
             state.probed_at_ms = now_ms
             self.suspects[peer] = True
 
+    def on_not_ready(self, peer: int, now_ms: float) -> None:
+        """`peer` said that its copy is being filled: it is well, and no use for reads."""
+        self.unready[peer] = now_ms + UNREADY_MS
+
     def tick(self, now_ms: float) -> None:
         """Let all observations fade. Call about every `TICK_INTERVAL_MS`; a longer pause fades them more."""
         elapsed_ms = now_ms - self._ticked_at_ms
@@ -162,6 +170,8 @@ class FailureDetector:
             state.successes *= factor
             state.failures *= factor
         self.slow = self._slow_peers()
+        if self.unready:
+            self.unready = {peer: until_ms for peer, until_ms in self.unready.items() if now_ms < until_ms}
 
     def _slow_peers(self) -> dict[int, bool]:
         latencies = {peer: state.latency_ms for peer, state in self._peers.items() if state.connected}
