@@ -195,6 +195,7 @@ def wipe(nodes: Nodes, saturation: float, healthy_s: float) -> None:
     required("whole again after", f"{took_s:.1f} s", "by itself", took_s < 200)
     required(f"seconds with p99 above 2 x {healthy_ms:.1f} ms", f"{over} of {len(during)}", "0", over == 0)
     say("p99 of each second from the return on: " + p99s(during))
+    say(f"p99 of all seconds of the run, those before the loss included: {report['p99_ms']:.1f} ms")
     required("failed puts", report["failed_puts"], "0", report["failed_puts"] == 0)
     wait_for_no_hints(nodes, 30)
     done = subprocess.run([*QUORATE, "repair", "--node", nodes.address(), "--json"], capture_output=True, check=False)
