@@ -188,6 +188,14 @@ class Cluster:
         machine.disk.flip(stored_key, bit)
         machine.damaged[stored_key] = (self.loop.now_us, machine.disk.values[Space.DATA][stored_key])
 
+    def still_damaged(self, stored_key: bytes) -> int:
+        """On how many machines the damaged bytes of a record still lie: their nodes may not know yet, and may
+        acknowledge, from what they remember, that they hold what they held."""
+        return sum(
+            stored_key in machine.damaged and self.stored(number, stored_key) == machine.damaged[stored_key][1]
+            for number, machine in self.machines.items()
+        )
+
     def _emptied(self, number: int) -> None:
         self.machines[number].lost_us = self.loop.now_us
         self.on_emptied(number)
