@@ -67,6 +67,7 @@ def test_a_read_repair_that_left_before_the_proof_is_dropped_after_the_removal()
     assert stored is not None
     late = Write(0, REQUEST_TIMEOUT_MAX_MS, cluster.ring.version, place[1], stored[2], 0)
     sent_ms = cluster.world.now_ms
+    cluster.world.run(6_000)  # No exchange brings what hints are on their way with.
     exchange(cluster, homes[2], homes[0])
     sweep(cluster)
     cluster.world.run(QUIET_MS + 1_000)

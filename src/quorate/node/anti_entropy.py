@@ -11,6 +11,7 @@ peers at once (they would move the same records twice).
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from quorate.node.context import NodeContext
@@ -51,8 +52,10 @@ class PartitionHistory:
 class AntiEntropy:
     """The schedule of this node's exchanges, and their figures."""
 
-    def __init__(self, node: NodeContext) -> None:
+    def __init__(self, node: NodeContext, delivers_to: Callable[[int], bool]) -> None:
+        """`delivers_to(peer)`: hints are on their way there, which bring most of what it lacks, and for less."""
         self._node = node
+        self._delivers_to = delivers_to
         self._damage = Damage(node)
         self._exchange: Exchange | None = None
         self._peer = 0
@@ -216,7 +219,7 @@ class AntiEntropy:
         One that is being filled asks for itself: twice as much at once would disturb the clients.
         """
         node = self._node
-        usable = [member for member in node.view.other_numbers if node.usable(member)]
+        usable = [m for m in node.view.other_numbers if node.usable(m) and not self._delivers_to(m)]
         if not node.filling.partitions:
             usable = [member for member in usable if member not in node.detector.unready]
         return min(usable, key=lambda member: self._turn_of.get(member, 0), default=0)

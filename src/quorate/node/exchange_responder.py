@@ -11,6 +11,7 @@ partition or answer with more than `EXCHANGE_BYTES_MAX` and one record.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from quorate.core.errors import PeerError, StorageError
 from quorate.core.limits import (
@@ -44,8 +45,10 @@ _Question = TreeRoots | TreeSums | LeafKeys
 class ExchangeResponder:
     """Handlers of TreeRoots, TreeSums and LeafKeys."""
 
-    def __init__(self, node: NodeContext) -> None:
+    def __init__(self, node: NodeContext, delivers_to: Callable[[int], bool]) -> None:
+        """As long as this node `delivers_to(peer)` hints, that peer is told to come back later."""
         self._node = node
+        self._delivers_to = delivers_to
         self._answering = 0
 
     def on_tree_roots(self, member: int, message: TreeRoots, age_ms: float) -> None:
@@ -57,11 +60,12 @@ class ExchangeResponder:
             raise PeerError("a peer compared partitions without one root for each")
         _check_numbers(partitions, node.view.ring.partitions)
         status = self._refusal(message)
+        busy = self._delivers_to(member)
         differing: list[int] = []
         unready: list[int] = []
         if status == Status.OK:
             for place, partition in enumerate(partitions):
-                if self._partition_status(message.n, partition) != Status.OK:
+                if busy or self._partition_status(message.n, partition) != Status.OK:
                     unready.append(partition)
                 elif node.trees.root(partition, message.n) != int.from_bytes(roots[8 * place : 8 * place + 8], "big"):
                     differing.append(partition)

@@ -71,6 +71,10 @@ class Handoff:
         except StorageError as error:
             log.error("the hints could not be looked through: %s", error)
 
+    def delivers_to(self, home: int) -> bool:
+        """Is a pass for `home` under way? What it brings, no exchange should bring as well."""
+        return home in self._deliveries
+
     def wake(self, home: int) -> None:
         """Begin a pass for `home` if it can be used, has hints, and none is under way."""
         node = self._node

@@ -271,8 +271,8 @@ class Node:
         shared = self._shared
         self._handoff = Handoff(shared)
         self._health = Health(shared, self._handoff.wake)
-        self._anti_entropy = AntiEntropy(shared)
-        self._exchanges = ExchangeResponder(shared)
+        self._anti_entropy = AntiEntropy(shared, self._handoff.delivers_to)
+        self._exchanges = ExchangeResponder(shared, self._handoff.delivers_to)
         self._repair = Repair(shared, self._anti_entropy)
         self._collector = Collector(shared)
         self._sweep = Sweep(shared, self._collector)
