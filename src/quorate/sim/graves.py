@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from quorate.core.causality.dotted_version_vectors import winner
 from quorate.core.causality.version_vectors import descends, join
 from quorate.core.record import TOMBSTONE, Clock, Dot, Record, Sibling
 from quorate.sim.history import Violation, covers
@@ -48,6 +49,8 @@ class Graves:
         self._removed_by: dict[tuple[int, bytes], Clock] = {}
         self.collected = 0
         """Siblings, on all disks."""
+        self.last_write_wins: Callable[[bytes], bool] = lambda key: False
+        """Is the key in a bucket that keeps only the latest of concurrent values?"""
         self.on_removed: Callable[[bytes, Clock], None] = lambda key, clock: None
         """Called with the key and the clock of each record that went as a whole."""
 
@@ -55,6 +58,8 @@ class Graves:
         """`member` held `old` and now holds `new`, with the same clock; None: nothing."""
         kept = {sibling.dot for sibling in new.siblings} if new is not None else set()
         gone = [sibling for sibling in old.siblings if sibling.dot not in kept]
+        if gone and kept == {winner(old.siblings).dot} and self.last_write_wins(key):
+            return  # Resolved: a fallback that holds no more of a bucket than hints had merged them.
         horizon_ms = self._horizon_ms()
         for sibling in gone:
             since_ms = dead_since_ms(sibling)

@@ -18,6 +18,7 @@ import msgspec
 from quorate.core.buckets import BucketProperties, Durability
 from quorate.core.envelope import unpack
 from quorate.core.errors import DamagedRecord
+from quorate.core.keyspace import split_storage_key
 from quorate.core.limits import KIB, MIB
 from quorate.core.ports import Space
 from quorate.core.record import Clock, Record
@@ -153,6 +154,7 @@ class Simulation:
         if rng.chance(0.5):
             self.strict_buckets += (BUCKET_EXPIRING,)
         self._last_write_wins = (BUCKET_LAST_WRITE_WINS, BUCKET_EXPIRING)[: 1 + rng.chance(0.5)]
+        self.cluster.graves.last_write_wins = lambda key: split_storage_key(key)[1] in self._last_write_wins
         self.workload = Workload(
             self.cluster,
             streams,
