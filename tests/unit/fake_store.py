@@ -2,6 +2,8 @@
 
 `mode` says when a request is answered: `at once` (inside the call), or `held` until `release` (in any order), so that
 tests decide what arrives when. `fail_next` makes the next requests fail.
+
+Of membership it knows one plan at a time, which moves no data: `commit` begins it, `abort` ends it.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from quorate.core.store import (
     KeysRequest,
     PutRequest,
     PutResult,
+    Wish,
 )
 
 ACTOR = (1 << 48) | 1
@@ -111,6 +114,9 @@ class FakeData:
         self.records: dict[tuple[bytes, bytes], Record] = {}
         self.buckets: dict[bytes, BucketProperties] = {}
         self.down: set[int] = set()
+        self.plan: str | None = None
+        self.candidates: list[str] = []
+        self.lost: list[str] = []
         self.time = 0
 
 
@@ -216,6 +222,79 @@ class FakeStore:
             return
         self.data.buckets[bucket] = properties
         reply(Admin(msgspec.structs.asdict(properties)))
+
+    def plan(self, wish: Wish, reply: Callable[[Admin | Failure], None]) -> None:
+        self._answer(wish, reply, lambda: self._plan(wish))
+
+    def commit(self, wish: Wish, plan_id: str, reply: Callable[[Admin | Failure], None]) -> None:
+        def work() -> Admin | Failure:
+            planned = self._plan(wish)
+            if isinstance(planned, Failure):
+                return planned
+            if planned.document["id"] != plan_id:
+                return Failure("caller", f"plan {plan_id} does not hold any more: plan again")
+            self.data.plan = plan_id
+            return self._transfers()
+
+        self._answer((wish, plan_id), reply, work)
+
+    def abort(self, reply: Callable[[Admin | Failure], None]) -> None:
+        def work() -> Admin | Failure:
+            if self.data.plan is None:
+                return Failure("caller", "no plan is under way: there is nothing to abort")
+            self.data.plan = None
+            return self._transfers()
+
+        self._answer(("abort",), reply, work)
+
+    def force(self, lost: list[str], reply: Callable[[Admin | Failure], None]) -> None:
+        def work() -> Admin:
+            self.data.lost += lost
+            return self._transfers()
+
+        self._answer(("force", *lost), reply, work)
+
+    def transfers(self, reply: Callable[[Admin | Failure], None]) -> None:
+        self._answer(("transfers",), reply, self._transfers)
+
+    def members(self, reply: Callable[[Admin | Failure], None]) -> None:
+        self._answer(("members",), reply, self._members)
+
+    def _plan(self, wish: Wish) -> Admin | Failure:
+        known = [member.name for member in self.data.ring.members]
+        if wish.node not in (self.data.candidates if wish.kind == "join" else known):
+            return Failure("caller", f"no node is called '{wish.node}'")
+        fields = {"partitions_moved": 0, "fewest_moves": 0, "copies": 0, "bytes": 0}
+        plan_id = f"{wish.kind}{self.data.ring.version}"
+        version = self.data.ring.version
+        lists: dict[str, Any] = {"flows": [], "members": [], "warnings": []}
+        return Admin({"id": plan_id, "kind": wish.kind, "ring_version": version, **fields, **lists})
+
+    def _transfers(self) -> Admin:
+        found: dict[str, Any] = {"ring_version": self.data.ring.version, "forced": bool(self.data.lost)}
+        if self.data.plan is None:
+            return Admin({**found, "plan": None})
+        lists: dict[str, Any] = {"joining": [], "leaving": [], "stopped": [], "waiting": [], "members": []}
+        return Admin({**found, "plan": self.data.plan, "stage": "read old", "began_version": 2, **lists})
+
+    def _members(self) -> Admin:
+        ring = self.data.ring
+        fields = ("name", "number", "id", "host", "zone", "weight", "peer_address", "client_address", "http_address")
+        members = [
+            {
+                **{field: getattr(member, field) for field in fields},
+                "owns": ring.owners.count(member.number),
+                "state": "down" if member.number in self.data.down else "up",
+                "reason": "",
+                "side": "stays",
+                "confirmed": ring.version,
+                "software": "1",
+                "wire_version": 1,
+            }
+            for member in ring.members
+        ]
+        candidates = [{"name": name} for name in self.data.candidates]
+        return Admin({"ring_version": ring.version, "members": members, "candidates": candidates, "departed": []})
 
     def ring(self) -> Ring:
         return self.data.ring

@@ -4,6 +4,9 @@ The coordinator of a partition is the first member of its preference list that t
 refresh their slots route around a dead node. Replicas are never listed: some clients fix a node's role the first time
 they see it, and would send it no writes once it has become a coordinator.
 
+While a change of membership is under way, the ring here is the side that is read: who joins is not in it before it
+serves reads, and who leaves is not in it any more once others do.
+
 The view is made again only when the ring, the default bucket's n or the reachability of a member has changed. Buckets
 with another n begin their preference lists with the same members, so they share these coordinators.
 
@@ -17,8 +20,10 @@ import msgspec
 
 from quorate.core.keyspace import DEFAULT_BUCKET
 from quorate.core.limits import SLOTS
+from quorate.core.ring.metadata import read_ring
 from quorate.core.ring.preference import PreferenceLists
 from quorate.core.ring.ring import Member, Ring
+from quorate.core.ring.transition import Departed
 from quorate.core.store import Store
 
 _NODE_ID_DIGITS = 40
@@ -33,6 +38,7 @@ class SlotRange(msgspec.Struct, frozen=True):
 
 class View(msgspec.Struct, frozen=True):
     ring: Ring
+    """The side that is read."""
     ranges: list[SlotRange]
     """In order, covering all slots, neighbours with different coordinators."""
     reachable: frozenset[int]
@@ -53,7 +59,7 @@ class Topology:
     def view(self) -> View:
         """The current view; the very same object as long as nothing has changed."""
         store = self._store
-        ring = store.ring()
+        ring = read_ring(store.ring())
         n = store.bucket_properties(DEFAULT_BUCKET).n
         up = tuple([store.reachable(member.number) for member in ring.members])
         if self._view is None or self._key != (ring.version, n, up):
@@ -80,7 +86,7 @@ class Topology:
         return ranges
 
 
-def node_id(member: Member) -> str:
+def node_id(member: Member | Departed) -> str:
     """A Redis node id, 40 hexadecimal digits, that is the member's own id in front."""
     return member.id.ljust(_NODE_ID_DIGITS, "0")[:_NODE_ID_DIGITS]
 

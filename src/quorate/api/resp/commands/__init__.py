@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from quorate.api.resp.commands import admin, cluster, connection, expiry, introspection, kv, scan, strings, values
+from quorate.api.resp.commands import (
+    admin,
+    cluster,
+    connection,
+    expiry,
+    introspection,
+    kv,
+    membership,
+    scan,
+    strings,
+    values,
+)
 from quorate.api.resp.commands.command import Command
 
-_MODULES = (kv, values, strings, expiry, scan, admin, cluster, connection, introspection)
+_MODULES = (kv, values, strings, expiry, scan, admin, membership, cluster, connection, introspection)
 
 
 def _table(commands: list[Command]) -> dict[bytes, Command]:

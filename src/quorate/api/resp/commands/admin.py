@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from quorate.api.resp import replies
 from quorate.api.resp.commands.command import ADMIN, ANY_NUMBER, CONNECTION, READ, Command, on_key
 from quorate.api.resp.commands.options import Convert, integer, integer_option, parse_options
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from quorate.api.resp.connection import RespConnection
 
 _RING_VERSION_MAX = (1 << 63) - 1
+_NO_BUCKET = b""
+"""No bucket has this name, so its properties are the defaults."""
 _CURSOR_BYTES_MAX = 4 * KEY_BYTES_MAX
 
 
@@ -56,10 +60,18 @@ def kv_keys(connection: RespConnection, arguments: list[bytes]) -> None:
 
 
 def kv_ring(connection: RespConnection, arguments: list[bytes]) -> None:
-    """The ring, or null if the client's version of it is not older."""
+    """The ring with all that is in it and the defaults' n, or null if the client's version of it is not older.
+
+    Our clients go by `core.ring.metadata.read_ring` of it. How many replicas the keys of most buckets have was decided
+    with the ring, and does not follow from its members once these have changed.
+    """
     known = integer(arguments[1], "the version", 0, _RING_VERSION_MAX) if len(arguments) == 2 else -1
     ring = connection.store.ring()
-    connection.reply(replies.json(ring) if ring.version > known else replies.null(connection.resp3))
+    if ring.version <= known:
+        connection.reply(replies.null(connection.resp3))
+        return
+    default_n = connection.store.bucket_properties(_NO_BUCKET).n
+    connection.reply(replies.json({**msgspec.structs.asdict(ring), "default_n": default_n}))
 
 
 def kv_cluster(connection: RespConnection, arguments: list[bytes]) -> None:

@@ -11,6 +11,8 @@ from quorate.api.resp.topology import View, node_id, split_address
 from quorate.core.errors import CallerError
 from quorate.core.keyspace import slot_of_name
 from quorate.core.limits import SLOTS
+from quorate.core.ring.ring import Member
+from quorate.core.ring.transition import Departed, StagedRing
 
 if TYPE_CHECKING:
     from quorate.api.resp.connection import RespConnection
@@ -96,7 +98,15 @@ def _info(_: RespConnection, view: View) -> str:
 
 
 def _my_id(connection: RespConnection, view: View) -> str:
-    return node_id(view.ring.member(connection.store.self_number()))
+    """Also of a node that joins and is not read yet, or that has left and still forwards."""
+    number = connection.store.self_number()
+    ring = connection.store.ring()
+    departed = ring.departed if isinstance(ring, StagedRing) else []
+    everybody: list[Member | Departed] = [*view.ring.members, *ring.members, *departed]
+    for known in everybody:
+        if known.number == number:
+            return node_id(known)
+    raise CallerError("this node is no member of the ring that it holds")
 
 
 _SUBCOMMANDS: dict[bytes, Tell] = {
