@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heappop, heappush
 
-from quorate.core.messages import Message
+from quorate.core.messages import Candidacy, CandidacyReply, Message
 from quorate.core.ring.ring import Member
 from quorate.core.wire.handshake import Identity
 
@@ -98,6 +98,10 @@ class RecordingHandler:
         self.events: list[tuple[str, int]] = []
         self.messages: list[tuple[int, Message]] = []
         self.ages_ms: list[float] = []
+        self.candidacies: list[Candidacy] = []
+        self.removals: list[str] = []
+        self.answer: CandidacyReply | None = None
+        """What candidates are answered; None: nothing."""
         self.react: Callable[[int, Message], None] | None = None
         self.on_connect: Callable[[int], None] | None = None
         self.on_disconnect: Callable[[int], None] | None = None
@@ -122,6 +126,16 @@ class RecordingHandler:
         self.wake()
         if self.on_disconnect is not None:
             self.on_disconnect(member)
+
+    def on_candidacy(self, message: Candidacy, answer: Callable[[CandidacyReply], None]) -> None:
+        self.candidacies.append(message)
+        self.wake()
+        if self.answer is not None:
+            answer(self.answer)
+
+    def on_removed(self, reason: str) -> None:
+        self.removals.append(reason)
+        self.wake()
 
     def connections_of(self, member: int) -> list[str]:
         """What was told about the connection with `member`, without messages."""

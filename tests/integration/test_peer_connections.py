@@ -10,8 +10,9 @@ import pytest
 
 from quorate.core.messages import WriteReply
 from quorate.core.ring.ring import Member
+from quorate.core.ring.transition import Departed
 from quorate.core.wire.handshake import Handshake, Role
-from tests.peer_cluster import make_identity, make_member
+from tests.peer_cluster import make_identity, make_member, member_id
 from tests.transport_peers import Peer, RawPeer, members, started
 
 pytestmark = pytest.mark.integration
@@ -45,7 +46,7 @@ def test_a_member_removed_while_it_is_replaced_does_not_get_in(run: Callable[[An
     async def main() -> None:
         both = members()
         peer = Peer(1, both)
-        peer.handler.on_disconnect = lambda member: peer.transport.set_members([both[0]])
+        peer.handler.on_disconnect = lambda member: peer.transport.set_members([both[0]], [Departed(2, member_id(2))])
         async with started(peer):
             old, new = [await RawPeer.dial(peer.transport.address, 2) for _ in range(2)]
             await old.shake_hands()
@@ -91,7 +92,7 @@ def test_a_member_removed_during_its_handshake_does_not_get_in(run: Callable[[An
             raw = await RawPeer.dial(peer.transport.address, 2)
             raw.write(raw.handshake.start() or b"")
             proof = raw.handshake.receive((await raw.bodies())[0])
-            peer.transport.set_members([both[0]])
+            peer.transport.set_members([both[0]], [Departed(2, member_id(2))])
             raw.write(proof or b"")
             await raw.until_closed()
             assert "no member any more" in await log.until("no handshake with")

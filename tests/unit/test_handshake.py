@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import pytest
@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from quorate.core.limits import HANDSHAKE_FRAME_BYTES_MAX
 from quorate.core.ring.ring import Member
+from quorate.core.ring.transition import Departed
 from quorate.core.wire.handshake import (
+    CANDIDATE,
     NONCE_BYTES,
     Handshake,
     HandshakeRefused,
@@ -34,7 +36,7 @@ def nonce(seed: int) -> bytes:
 
 
 def dialer(
-    expected: int = 1,
+    expected: int | None = 1,
     identity: Identity | None = None,
     secret: bytes = SECRET,
     members: Mapping[int, Member] = MEMBERS,
@@ -48,8 +50,14 @@ def acceptor(
     secret: bytes = SECRET,
     members: Mapping[int, Member] = MEMBERS,
     seed: int = 9,
+    departed: Sequence[Departed] = (),
 ) -> Handshake:
-    return Handshake(Role.ACCEPTOR, identity or make_identity(1), secret, members, nonce(seed))
+    return Handshake(Role.ACCEPTOR, identity or make_identity(1), secret, members, nonce(seed), None, departed)
+
+
+def candidate(cluster_id: str = "", secret: bytes = SECRET) -> Handshake:
+    identity = Identity(cluster_id, CANDIDATE, "ca" * 16, "n9")
+    return dialer(None, identity=identity, secret=secret, members={})
 
 
 def exchange(first: Handshake, second: Handshake) -> list[bytes]:
@@ -119,12 +127,168 @@ def test_another_cluster_is_refused_by_its_id() -> None:
     assert error.answer is not None and told.answer is None
 
 
-def test_a_removed_member_is_refused() -> None:
-    """Hard case 16: it comes back from a snapshot, with the right secret, and the ring does not know it any more."""
-    remaining = {1: MEMBERS[1], 3: MEMBERS[3]}
-    who, error, told = refusal(dialer(), acceptor(members=remaining))
+REMAINING = {1: MEMBERS[1], 3: MEMBERS[3]}
+DEPARTED = [Departed(2, member_id(2))]
+
+
+def test_a_member_that_the_ring_does_not_know_is_refused() -> None:
+    """Such as one whose joining was given up: it has a number that nobody has, and that nobody will have."""
+    who, error, told = refusal(dialer(), acceptor(members=REMAINING))
     assert who == "acceptor" and error.code == told.code == RefusalCode.UNKNOWN_MEMBER
     assert error.number == 2 and member_id(2) in told.reason and "never returns" in told.reason
+    assert not told.proven
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        make_identity(2),
+        msgspec.structs.replace(make_identity(2), id="ab" * 16),
+        msgspec.structs.replace(make_identity(7), id=member_id(2)),
+        Identity("", CANDIDATE, member_id(2), "n2"),
+    ],
+)
+def test_a_removed_node_is_refused_by_that_name_and_can_be_sure_of_it(claim: Identity) -> None:
+    """Hard case 16: it comes back from a snapshot, with the right secret; or another has its number, or it has another
+    number, or it asks to be joined under the id that it had."""
+    expected = None if claim.number == CANDIDATE else 1
+    who, error, told = refusal(dialer(expected, identity=claim), acceptor(members=REMAINING, departed=DEPARTED))
+    assert who == "acceptor" and error.code == told.code == RefusalCode.REMOVED
+    assert told.proven and claim.name in told.reason and claim.id in told.reason
+    assert told.reason.endswith("give it an empty data directory, and join it as a new node")
+
+
+def test_who_does_not_hold_the_secret_is_not_told_who_was_removed() -> None:
+    _, error, told = refusal(dialer(secret=b"wrong"), acceptor(members=REMAINING, departed=DEPARTED))
+    assert error.code == told.code == RefusalCode.WRONG_SECRET and not told.proven
+
+
+def test_a_removal_that_no_member_proved_is_not_believed() -> None:
+    """Whoever listens at a member's address can say so at every step; it takes the secret to be believed."""
+
+    for mac in (b"", b"\0" * 32):
+        forged = encode(Refusal(RefusalCode.REMOVED, "go away", mac))
+        for steps in (0, 1):
+            ours = dialer()
+            if steps:
+                ours.receive(acceptor(secret=b"guess").receive(ours.start() or b"") or b"")
+            with pytest.raises(HandshakeRefused) as told:
+                ours.receive(forged)
+            assert told.value.code == RefusalCode.REMOVED and not told.value.proven
+
+
+def test_a_proven_removal_is_only_good_for_its_own_handshake() -> None:
+    proofs = []
+    for seed in (9, 10):
+        theirs, ours = acceptor(members=REMAINING, departed=DEPARTED, seed=seed), dialer()
+        proof = ours.receive(theirs.receive(ours.start() or b"") or b"")
+        with pytest.raises(HandshakeRefused) as error:
+            theirs.receive(proof or b"")
+        proofs.append((ours, error.value.answer or b""))
+    with pytest.raises(HandshakeRefused) as told:
+        proofs[0][0].receive(proofs[1][1])
+    assert told.value.code == RefusalCode.REMOVED and not told.value.proven
+    for change in ({"code": "removed"}, {"reason": "because"}):
+        ours, answer = proofs[1][0], msgspec.msgpack.decode(proofs[1][1], type=Refusal)
+        ours._state = ours._state.AWAIT_WELCOME
+        with pytest.raises(HandshakeRefused) as told:
+            ours.receive(encode(msgspec.structs.replace(answer, **change)))
+        assert not told.value.proven, change
+
+
+def test_a_removed_member_that_answers_at_the_address_of_another_is_refused_by_the_dialer() -> None:
+    """Its successor has taken over its address, and somebody has started it again."""
+    others = {3: MEMBERS[3], 4: make_member(4)}
+    ours = Handshake(Role.DIALER, make_identity(3), SECRET, others, nonce(7), 4, DEPARTED)
+    who, error, told = refusal(ours, acceptor(identity=make_identity(2)))
+    assert who == "dialer" and error.code == told.code == RefusalCode.REMOVED and not told.proven
+
+
+# Candidates, and members of newer rings.
+
+
+@pytest.mark.parametrize("cluster_id", ["", CLUSTER_ID])
+def test_a_candidate_and_a_member_get_to_know_each_other(cluster_id: str) -> None:
+    ours, theirs = candidate(cluster_id), acceptor(departed=DEPARTED)
+    exchange(ours, theirs)
+    assert ours.peer is not None and theirs.peer is not None
+    assert (ours.peer.number, ours.peer.id, ours.peer.name) == (1, member_id(1), "n1")
+    assert ours.peer_cluster_id == CLUSTER_ID
+    assert (theirs.peer.number, theirs.peer.id, theirs.peer.name) == (CANDIDATE, "ca" * 16, "n9")
+
+
+def test_a_candidate_that_has_become_a_member_meanwhile_is_let_in() -> None:
+    """It does not know yet, and this is how it learns."""
+    joined = {**MEMBERS, 9: msgspec.structs.replace(make_member(9), id="ca" * 16)}
+    theirs = acceptor(members=joined)
+    exchange(candidate(), theirs)
+    assert theirs.peer is not None and theirs.peer.number == CANDIDATE
+
+
+def test_a_candidate_has_to_prove_the_secret() -> None:
+    who, error, told = refusal(candidate(secret=b"wrong"), acceptor())
+    assert who == "acceptor" and error.code == told.code == RefusalCode.WRONG_SECRET
+
+
+def test_a_candidate_believes_nobody_without_the_secret() -> None:
+    ours, theirs = candidate(), acceptor(secret=b"guess")
+    ours.receive(theirs.receive(ours.start() or b"") or b"")
+    with pytest.raises(HandshakeRefused, match="wrong secret"):
+        ours.receive(encode(Welcome(b"\0" * 32)))
+
+
+def test_a_candidate_that_knows_its_cluster_gets_into_no_other() -> None:
+    who, error, told = refusal(candidate("d2" * 16), acceptor())
+    assert who == "acceptor" and error.code == told.code == RefusalCode.WRONG_CLUSTER
+    elsewhere = acceptor(identity=msgspec.structs.replace(make_identity(1), cluster_id="d2" * 16))
+    ours, first = candidate(CLUSTER_ID), candidate("")
+    answer = elsewhere.receive(first.start() or b"")
+    with pytest.raises(HandshakeRefused, match="wrong cluster"):
+        ours.receive(answer or b"")
+
+
+def test_only_a_candidate_may_know_no_cluster() -> None:
+    nowhere = msgspec.structs.replace(make_identity(2), cluster_id="")
+    assert refusal(dialer(identity=nowhere), acceptor())[1].code == RefusalCode.WRONG_CLUSTER
+    answer = encode(msgspec.msgpack.decode(acceptor().receive(dialer().start() or b"") or b"", type=Hello))
+    hello = msgspec.structs.replace(msgspec.msgpack.decode(answer, type=Hello), cluster_id="")
+    for ours in (dialer(), candidate(CLUSTER_ID), candidate()):
+        with pytest.raises(HandshakeRefused, match="wrong cluster"):
+            ours.receive(encode(hello))
+
+
+def test_nobody_that_was_dialled_is_a_candidate() -> None:
+    hello = Hello("quorate", 1, 1, CLUSTER_ID, CANDIDATE, "cb" * 16, "n8", nonce(3))
+    for ours in (dialer(), candidate(), candidate(CLUSTER_ID)):
+        with pytest.raises(HandshakeRefused, match="wrong identity"):
+            ours.receive(encode(hello))
+
+
+def test_a_number_above_all_known_ones_is_a_member_of_a_newer_ring() -> None:
+    theirs = acceptor(departed=[Departed(4, member_id(4))])
+    exchange(dialer(identity=make_identity(5)), theirs)
+    assert theirs.peer is not None and (theirs.peer.number, theirs.peer.id) == (5, member_id(5))
+
+
+@pytest.mark.parametrize("number", [-1, 4])
+def test_a_number_that_nobody_has_and_that_is_below_others_is_unknown(number: int) -> None:
+    departed = [Departed(5, member_id(5))]
+    who, error, _ = refusal(
+        dialer(identity=msgspec.structs.replace(make_identity(7), number=number)), acceptor(departed=departed)
+    )
+    assert who == "acceptor" and error.code == RefusalCode.UNKNOWN_MEMBER
+
+
+def test_a_number_above_all_but_our_own_is_unknown() -> None:
+    others = {2: MEMBERS[2], 3: MEMBERS[3]}
+    ours = dialer(expected=9, identity=make_identity(8))
+    who, error, _ = refusal(ours, acceptor(identity=make_identity(9), members=others))
+    assert who == "acceptor" and error.code == RefusalCode.UNKNOWN_MEMBER
+
+
+def test_a_newcomer_has_to_prove_the_secret() -> None:
+    who, error, _ = refusal(dialer(identity=make_identity(5), secret=b"wrong"), acceptor())
+    assert who == "acceptor" and error.code == RefusalCode.WRONG_SECRET
 
 
 def test_a_member_under_another_id_is_refused() -> None:
@@ -324,7 +488,7 @@ def test_a_nonce_has_one_length(size: int) -> None:
 
 
 def test_what_a_stranger_calls_itself_cannot_harm_the_log() -> None:
-    hostile = msgspec.structs.replace(make_identity(9), name="\x1b[2J\n" * 300, id="x\r\n" * 300)
+    hostile = msgspec.structs.replace(make_identity(2), name="\x1b[2J\n" * 300, id="x\r\n" * 300)
     _, error, told = refusal(dialer(identity=hostile), acceptor())
     for text in (error.reason, told.reason):
         assert text.isprintable() and len(text) <= 400

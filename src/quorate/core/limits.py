@@ -58,10 +58,19 @@ PEER_OUTPUT_BYTES_MAX = 128 * MIB
 PEER_CONNECTIONS_MAX = 1024
 RECONNECT_DELAY_MIN_MS = 50
 RECONNECT_DELAY_MAX_MS = 1_000
+PEER_DIAL_BACK_INTERVAL_MS = 5_000
+"""How often a node dials a peer that should have dialled it."""
 PEER_CLOSE_TIMEOUT_MS = 1_000
 """What was queued for peers when a node stops has so long to leave."""
 PEER_REFUSALS_REMEMBERED_MAX = 256
 """Refusals of peers are logged once each; so many are remembered for that."""
+CANDIDATE_CONNECTIONS_MAX = 64
+"""Of nodes that ask to be joined; above this they are dropped, and ask again."""
+CANDIDACY_INTERVAL_MS = 1_000
+CANDIDACY_TIMEOUT_MS = 5_000
+"""One member's answer to a candidate, connection and handshake included."""
+CANDIDACY_MEMBERS_MAX = 64
+"""Members that a candidate asks in one round; where there are more, it asks the others in the next."""
 DELAYED_MESSAGES_MAX = 65_536
 """Messages that an injected fault may hold back at once (tests only); above this they are lost."""
 
@@ -163,7 +172,7 @@ assert HANDSHAKE_FRAME_BYTES_MAX <= UNAUTHENTICATED_BYTES_MAX
 assert CLIENT_OUTPUT_BYTES_LOW < CLIENT_OUTPUT_BYTES_HIGH
 assert PEER_PING_INTERVAL_MS * 2 < PEER_SILENCE_TIMEOUT_MS
 assert FRAME_BYTES_MAX < PEER_OUTPUT_BYTES_MAX
-assert RECONNECT_DELAY_MIN_MS < RECONNECT_DELAY_MAX_MS
+assert RECONNECT_DELAY_MIN_MS < RECONNECT_DELAY_MAX_MS < PEER_DIAL_BACK_INTERVAL_MS
 assert REQUEST_TIMEOUT_DEFAULT_MS <= REQUEST_TIMEOUT_MAX_MS
 assert CALLS_IN_FLIGHT_MAX <= PIPELINE_COMMANDS_MAX
 assert EXCHANGE_KEYS_MAX * (KEY_BYTES_MAX + BUCKET_NAME_BYTES_MAX + 32) + EXCHANGE_BYTES_MAX < FRAME_BYTES_MAX

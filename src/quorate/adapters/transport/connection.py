@@ -7,6 +7,8 @@ list at once and writes one frame; `data_received` cuts frames, decodes each at 
 Invariants:
 - Before the handshake is done the connection belongs to a stranger: small frames only, nothing delivered, a time limit.
 - The handler hears of a message only between `on_connected` and `on_disconnected` of its sender.
+- A candidate (`core.wire.handshake`) may send small frames of `Candidacy` messages and nothing else, is answered on its
+  connection alone, and is otherwise unheard of.
 - Bytes waiting to leave (queued in this turn, plus the socket's buffer) stay below `PEER_OUTPUT_BYTES_MAX`.
 - An exception of the handler is our bug and is logged; it costs neither the connection nor the frame's other messages.
   Whatever the bytes are, they cost the peer its connection at most (`PeerError`).
@@ -39,13 +41,13 @@ from quorate.core.limits import (
     PEER_PING_INTERVAL_MS,
     PEER_SILENCE_TIMEOUT_MS,
 )
-from quorate.core.messages import Message, ReadReply, Write, WriteReply
+from quorate.core.messages import Candidacy, Message, ReadReply, Write, WriteReply
 from quorate.core.ports import Cancellable, Clock, PeerHandler, Scheduler
 from quorate.core.ring.ring import Member
 from quorate.core.wire.age import FrameAge
 from quorate.core.wire.codec import LIGHT_BYTES, MESSAGE_BYTES_MAX, PING, decode_messages, encode_messages, weigh
 from quorate.core.wire.framing import BODY_BYTES_MAX, HEADER_BYTES, Body, FrameReader, frame_header
-from quorate.core.wire.handshake import Handshake, HandshakeRefused
+from quorate.core.wire.handshake import CANDIDATE, Handshake, HandshakeRefused
 
 SILENCE_TICKS_MAX: Final = PEER_SILENCE_TIMEOUT_MS // PEER_PING_INTERVAL_MS
 _JOIN_BYTES_MAX: Final = 128 * 1024
@@ -62,7 +64,7 @@ class ConnectionOwner(Protocol):
         ...
 
     def connection_authenticated(self, connection: PeerConnection, peer: Member) -> PeerCounters | None:
-        """The handshake is done. The counters to use, or None if `peer` is no member any more."""
+        """The handshake is done. The counters to use, or None if `peer` is not to be let in (any more)."""
         ...
 
     def connection_ready(self, connection: PeerConnection) -> None:
@@ -87,6 +89,7 @@ class PeerConnection(asyncio.Protocol):
         "_frames_out_at_tick",
         "_handshake",
         "_monotonic_ms",
+        "_on_candidacy",
         "_on_frame",
         "_on_message",
         "_owner",
@@ -98,6 +101,7 @@ class PeerConnection(asyncio.Protocol):
         "_silent_ticks",
         "_timeout",
         "_transport",
+        "candidate",
         "counters",
         "dialled",
         "ended",
@@ -118,7 +122,9 @@ class PeerConnection(asyncio.Protocol):
     ) -> None:
         self.dialled = dialled
         self.member = 0
-        """The authenticated peer's number; 0 as long as it is a stranger."""
+        """The authenticated peer's number; 0 as long as it is a stranger, or a candidate."""
+        self.candidate = False
+        """It is authenticated, as a candidate."""
         self.ended = False
         self.counters = PeerCounters()
         self.opened_ms = clock.monotonic_ms()
@@ -128,6 +134,7 @@ class PeerConnection(asyncio.Protocol):
         self._owner = owner
         self._handshake = handshake
         self._on_message = handler.on_message
+        self._on_candidacy = handler.on_candidacy
         self._monotonic_ms = clock.monotonic_ms
         self._scheduler = scheduler
         self._transport: asyncio.Transport | None = None
@@ -259,15 +266,34 @@ class PeerConnection(asyncio.Protocol):
             return
         counters = self._owner.connection_authenticated(self, peer)
         if counters is None:
-            self.end(PeerError(f"{peer.name} is no member any more"))
+            member = peer.number != CANDIDATE
+            self.end(PeerError(f"{peer.name} is no member any more" if member else "too many candidates ask at once"))
             return
         self.member, self.counters = peer.number, counters
         self._frames_out_at_tick = counters.frames_out
-        self._reader.limit_bytes = FRAME_BYTES_MAX
-        self._on_frame = self._on_messages_frame
         if self._timeout is not None:
             self._timeout.cancel()
+        if peer.number == CANDIDATE:
+            self.candidate = True
+            self._on_frame = self._on_candidate_frame
+            return
+        self._reader.limit_bytes = FRAME_BYTES_MAX
+        self._on_frame = self._on_messages_frame
         self._owner.connection_ready(self)
+
+    def _on_candidate_frame(self, _sent_ms: float, body: Body) -> None:
+        for message in decode_messages(body):
+            if type(message) is not Candidacy:
+                raise PeerError(f"a candidate sent a {type(message).__name__}, which only members may")
+            try:
+                self._on_candidacy(message, self._answer)
+            except Exception:
+                log.exception("the candidacy of %s could not be handled; this is a bug", self.remote)
+
+    def _answer(self, message: Message) -> None:
+        """Send `message` if the connection still stands."""
+        if not self.ended:
+            self.send(message)
 
     def _on_messages_frame(self, sent_ms: float, body: Body) -> None:
         age_ms = self._age.of(sent_ms, self.received_ms)

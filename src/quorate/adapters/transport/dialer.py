@@ -1,8 +1,13 @@
 """Keeps one peer dialled: one attempt at a time, each bounded, with growing and jittered pauses in between.
 
 Of two members the one with the higher number dials. One connection a pair carries both directions, and since only one
-side dials there are no crossing connections to choose between, which is what dialling both ways would cost; it would
-gain only where connections can be opened in one direction alone, the wrong one.
+side dials there are no crossing connections to choose between: of two that do cross, each side may keep another one,
+and both are lost.
+
+The other side dials as well, but *reluctantly*, once in a few seconds and only while there is no connection: for where
+connections can be opened in one direction alone, the wrong one; for a peer that does not know this node's address; and
+because a removed node that comes back (hard case 16) must meet somebody who tells it, though nobody dials it any more.
+A node that is not where the ring says is eager towards all (see `tcp.py`), since most peers cannot dial it.
 
 The pause doubles with every attempt that led to nothing, up to `RECONNECT_DELAY_MAX_MS`; a connection that lasted
 longer than that counts as a success. Jitter keeps the nodes of a cluster that restarts from dialling in step.
@@ -15,7 +20,12 @@ from collections.abc import Callable
 from typing import Protocol
 
 from quorate.core.errors import CallerError
-from quorate.core.limits import HANDSHAKE_TIMEOUT_MS, RECONNECT_DELAY_MAX_MS, RECONNECT_DELAY_MIN_MS
+from quorate.core.limits import (
+    HANDSHAKE_TIMEOUT_MS,
+    PEER_DIAL_BACK_INTERVAL_MS,
+    RECONNECT_DELAY_MAX_MS,
+    RECONNECT_DELAY_MIN_MS,
+)
 from quorate.core.ports import Cancellable, Rng, Scheduler
 from quorate.core.ring.ring import Member
 from quorate.core.wire.address import split_address
@@ -48,6 +58,7 @@ class Dialer:
         scheduler: Scheduler,
         rng: Rng,
         on_failure: Callable[[Member, Exception], None],
+        eager: bool = True,
     ) -> None:
         self.member = member
         """May be replaced when the member's address changes; the next attempt uses it."""
@@ -55,14 +66,25 @@ class Dialer:
         self._scheduler = scheduler
         self._rng = rng
         self._on_failure = on_failure
+        self._eager = eager
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
         self._timer: Cancellable | None = None
         self._stopped = False
 
     def start(self) -> None:
-        """Dial now, and from now on whenever there is no connection."""
-        self._attempt()
+        """Dial now (eager) or soon, and from now on whenever there is no connection."""
+        if self._eager:
+            self._attempt()
+        else:
+            self._retry()
+
+    def set_eager(self, eager: bool) -> None:
+        """Whether to dial at once, or only if the peer does not."""
+        if eager and not self._eager and self._timer is not None:
+            self._timer.cancel()
+            self._timer = self._scheduler.call_later(0, self._attempt)
+        self._eager = eager
 
     def stop(self) -> None:
         """Dial no more; an attempt under way is given up."""
@@ -73,18 +95,25 @@ class Dialer:
             self._task.cancel()
 
     def connection_ended(self, lasted_ms: float) -> None:
-        """The connection that the last attempt opened is over."""
+        """The connection with the member is over, whichever side had opened it."""
         self._failures = 0 if lasted_ms > RECONNECT_DELAY_MAX_MS else self._failures + 1
         self._retry()
 
     def _retry(self) -> None:
         if self._stopped or self._timer is not None:
             return
-        delay_ms = reconnect_delay_ms(self._failures, self._rng.random())
+        random = self._rng.random()
+        delay_ms = (
+            reconnect_delay_ms(self._failures, random)
+            if self._eager
+            else PEER_DIAL_BACK_INTERVAL_MS * (0.5 + random / 2)
+        )
         self._timer = self._scheduler.call_later(delay_ms, self._attempt)
 
     def _attempt(self) -> None:
         self._timer = None
+        if self._task is not None and not self._task.done():
+            return  # What comes of it will be heard of.
         self._task = asyncio.get_running_loop().create_task(self._dial(self.member))
 
     async def _dial(self, member: Member) -> None:

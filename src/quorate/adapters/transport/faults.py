@@ -14,6 +14,7 @@ from quorate.core.limits import DELAYED_MESSAGES_MAX
 from quorate.core.messages import Message
 from quorate.core.ports import Scheduler, Transport
 from quorate.core.ring.ring import Member
+from quorate.core.ring.transition import Departed
 
 
 class Faults(Protocol):
@@ -54,5 +55,7 @@ class FaultyTransport:
     def heard_ms(self, member: int) -> float:
         return self._inner.heard_ms(member)
 
-    def set_members(self, members: Sequence[Member]) -> None:
-        self._inner.set_members(members)
+    def set_members(
+        self, members: Sequence[Member], departed: Sequence[Departed] = (), lingering: Sequence[int] = ()
+    ) -> None:
+        self._inner.set_members(members, departed, lingering)

@@ -1,14 +1,18 @@
 """The `Transport` port over TCP: which connections exist, and whose they are.
 
-One listener, one dialer for every member with a lower number (see `dialer.py`), at most one authenticated connection a
-peer. A connection belongs to nobody until its handshake is done: that the peer's kernel accepts it proves only that a
-kernel runs there.
+One listener, one dialer for every member, eager for those with a lower number (see `dialer.py`), at most one
+authenticated connection a peer. A connection belongs to nobody until its handshake is done: that the peer's kernel
+accepts it proves only that a kernel runs there. Who may have one is said in `roster.py`.
+
+A node whose address in the ring is not the one where it is (`advertised_address`) is eager towards all members: those
+that should dial it cannot, until the ring says where it is.
 
 Invariants:
 - `on_connected` and `on_disconnected` alternate for each member, beginning with the former.
 - The newest authenticated connection of a peer replaces the older one, which is dead but does not know it yet: its
   dialer opens a second one only after it has lost the first.
-- A removed member is disconnected by `set_members` itself, and refused by the next handshake.
+- A removed member is disconnected by `set_members` itself unless it lingers, and refused by the next handshake.
+- Connections of candidates are at most `CANDIDATE_CONNECTIONS_MAX`, and belong to nobody.
 - Unauthenticated connections are at most `PEER_CONNECTIONS_MAX`, each for at most `HANDSHAKE_TIMEOUT_MS`.
 - A refusal is logged once for each peer and reason until that peer has connected; the status keeps the latest.
 """
@@ -27,13 +31,28 @@ from typing import Any
 from quorate.adapters.transport.connection import PeerConnection
 from quorate.adapters.transport.dialer import Dialer
 from quorate.adapters.transport.peers import OnceLog, PeerCounters
-from quorate.core.errors import CallerError, StartupError
-from quorate.core.limits import PEER_CLOSE_TIMEOUT_MS, PEER_CONNECTIONS_MAX, PEER_PING_INTERVAL_MS
+from quorate.adapters.transport.roster import Roster
+from quorate.core.errors import CallerError, PeerError, StartupError
+from quorate.core.limits import (
+    CANDIDATE_CONNECTIONS_MAX,
+    PEER_CLOSE_TIMEOUT_MS,
+    PEER_CONNECTIONS_MAX,
+    PEER_PING_INTERVAL_MS,
+)
 from quorate.core.messages import Message
 from quorate.core.ports import Cancellable, Clock, PeerHandler, Rng, Scheduler
 from quorate.core.ring.ring import Member
+from quorate.core.ring.transition import Departed
 from quorate.core.wire.address import join_address, split_address
-from quorate.core.wire.handshake import NONCE_BYTES, Handshake, HandshakeRefused, Identity, Role
+from quorate.core.wire.handshake import (
+    CANDIDATE,
+    NONCE_BYTES,
+    Handshake,
+    HandshakeRefused,
+    Identity,
+    RefusalCode,
+    Role,
+)
 
 log = logging.getLogger("quorate.peer")
 
@@ -42,7 +61,8 @@ class TcpTransport:
     """See the module, and `quorate.core.ports.Transport`.
 
     `identity` is who this node says it is, `secret` the cluster's (not empty), `bind_address` host:port (port 0: any
-    free one, see `address`). The handler is given here or by `attach`, before `start`.
+    free one, see `address`), `advertised_address` where others reach it (empty: where the ring says). The handler is
+    given here or by `attach`, before `start`.
     """
 
     def __init__(
@@ -55,6 +75,7 @@ class TcpTransport:
         rng: Rng,
         scheduler: Scheduler,
         bind_address: str,
+        advertised_address: str = "",
         handler: PeerHandler | None = None,
     ) -> None:
         if not secret:
@@ -65,18 +86,21 @@ class TcpTransport:
         self._rng = rng
         self._scheduler = scheduler
         self._bind_address = bind_address
+        self._advertised_address = advertised_address
         self._handler = handler
-        self._members: dict[int, Member] = {}
+        self._roster = Roster(identity.number)
         self._counters: dict[int, PeerCounters] = {}
         self._ready: dict[int, PeerConnection] = {}
         self._dialers: dict[int, Dialer] = {}
         self._strangers: dict[PeerConnection, None] = {}
+        self._candidates: dict[PeerConnection, None] = {}
         self._open: dict[PeerConnection, None] = {}
         self._refusals = OnceLog()
         self._server: asyncio.Server | None = None
         self._ticker: Cancellable | None = None
         self._all_released: asyncio.Event | None = None
         self._running = False
+        self._removal_told = False
         self.set_members(members)
 
     def attach(self, handler: PeerHandler) -> None:
@@ -94,7 +118,7 @@ class TcpTransport:
         self._running = True
         self._all_released = asyncio.Event()
         self._ticker = self._scheduler.call_later(PEER_PING_INTERVAL_MS, self._tick)
-        for member in self._members.values():
+        for member in self._roster.members.values():
             self._start_dialing(member)
 
     async def stop(self) -> None:
@@ -135,25 +159,31 @@ class TcpTransport:
         connection = self._ready.get(member)
         return -inf if connection is None else connection.received_ms
 
-    def set_members(self, members: Sequence[Member]) -> None:
-        wanted = {member.number: member for member in members if member.number != self._identity.number}
-        before, self._members = self._members, wanted
-        for number, member in before.items():
-            if number not in wanted or wanted[number].id != member.id:
-                self._forget(number)
-        if self._members is not wanted:
-            return  # `on_disconnected` has called us again, with newer members.
-        for number, member in wanted.items():
+    def set_members(
+        self, members: Sequence[Member], departed: Sequence[Departed] = (), lingering: Sequence[int] = ()
+    ) -> None:
+        roster = self._roster
+        dropped = roster.change(members, departed, lingering, self._ready)
+        changes = roster.changes
+        for number in [number for number in self._dialers if number not in roster.members]:
+            self._dialers.pop(number).stop()
+        for number in dropped:
+            self._forget(number)
+            if roster.changes != changes:
+                return  # `on_disconnected` has called us again, with newer members.
+        for number, member in roster.members.items():
             self._counters.setdefault(number, PeerCounters())
-            if number in self._dialers:
-                self._dialers[number].member = member
+            dialer = self._dialers.get(number)
+            if dialer is not None:
+                dialer.member = member
+                dialer.set_eager(self._is_eager(member))
             elif self._running:
                 self._start_dialing(member)
 
     def peer_states(self) -> dict[int, dict[str, Any]]:
         """By member number: connected, address, output_bytes, and the fields of `PeerCounters`."""
         states = {}
-        for number, member in self._members.items():
+        for number, member in self._roster.members.items():
             connection = self._ready.get(number)
             states[number] = {
                 "connected": connection is not None,
@@ -178,44 +208,49 @@ class TcpTransport:
 
     def connection_authenticated(self, connection: PeerConnection, peer: Member) -> PeerCounters | None:
         self._strangers.pop(connection, None)
-        member = self._members.get(peer.number)
-        if member is None or member.id != peer.id:
+        if peer.number == CANDIDATE:
+            return self._admit_candidate(connection)
+        if not self._roster.admits(peer):
             return None
-        # Taken first: `on_disconnected` of the older connection may remove the member.
-        counters, older = self._counters[peer.number], self._ready.get(peer.number)
+        older = self._ready.get(peer.number)
         if older is not None:
-            log.info("%s connected anew from %s; its older connection is dropped", member.name, connection.remote)
+            log.info("%s connected anew from %s; its older connection is dropped", peer.name, connection.remote)
             older.end(None)
-        return counters
+            if not self._roster.admits(peer):
+                return None  # `on_disconnected` of the older connection has removed or exchanged the member.
+        self._roster.welcome(peer)
+        return self._counters.setdefault(peer.number, PeerCounters())
 
     def connection_ready(self, connection: PeerConnection) -> None:
         number = connection.member
-        if self._counters.get(number) is not connection.counters or number in self._ready:
-            # `on_disconnected` of the older connection has removed or exchanged the member.
-            connection.end(None)
-            return
-        counters, member = self._counters[number], self._members[number]
+        peer = self._roster.peer(number)
+        assert peer is not None and number not in self._ready
+        counters = self._counters[number]
         counters.connects += 1
         counters.last_refusal = ""
         self._refusals.forget(_subject(number))
         self._ready[number] = connection
-        log.info("connected with %s (member %d, %s)", member.name, number, connection.remote)
+        log.info("connected with %s (member %d, %s)", peer.name, number, connection.remote)
         self._tell("on_connected", number)
 
     def connection_ended(self, connection: PeerConnection, cause: Exception | None) -> None:
         self._strangers.pop(connection, None)
+        self._candidates.pop(connection, None)
         number = connection.member
         was_ready = self._ready.get(number) is connection
         if was_ready:
             del self._ready[number]
         if self._running:
             self._explain_end(connection, cause, was_ready)
-        if connection.dialled is not None:
-            dialer = self._dialers.get(connection.dialled.number)
-            if dialer is not None:
-                dialer.connection_ended(self._clock.monotonic_ms() - connection.opened_ms)
+        if was_ready and self._roster.part(number):
+            self._counters.pop(number, None)
+        led_to = connection.dialled.number if connection.dialled is not None else number
+        if (was_ready or connection.dialled is not None) and led_to in self._dialers:
+            self._dialers[led_to].connection_ended(self._clock.monotonic_ms() - connection.opened_ms)
         if was_ready:
             self._tell("on_disconnected", number)
+        if connection.dialled is not None:
+            self._hear_of_removal(cause)
 
     def connection_released(self, connection: PeerConnection) -> None:
         self._open.pop(connection, None)
@@ -245,17 +280,30 @@ class TcpTransport:
             role,
             self._identity,
             self._secret,
-            self._members,
+            self._roster.members,
             self._rng.token_bytes(NONCE_BYTES),
             None if dialled is None else dialled.number,
+            self._roster.departed,
         )
         return PeerConnection(self, handshake, self._handler, self._clock, self._scheduler, dialled)
 
     def _start_dialing(self, member: Member) -> None:
-        if member.number < self._identity.number:
-            dialer = Dialer(member, self._connect, self._scheduler, self._rng, self._on_dial_failure)
-            self._dialers[member.number] = dialer
-            dialer.start()
+        eager = self._is_eager(member)
+        dialer = Dialer(member, self._connect, self._scheduler, self._rng, self._on_dial_failure, eager)
+        self._dialers[member.number] = dialer
+        dialer.start()
+
+    def _is_eager(self, member: Member) -> bool:
+        """Is it this node that has to dial?"""
+        own = self._roster.own
+        moved = own is not None and self._advertised_address not in ("", own.peer_address)
+        return moved or member.number < self._identity.number
+
+    def _admit_candidate(self, connection: PeerConnection) -> PeerCounters | None:
+        if len(self._candidates) >= CANDIDATE_CONNECTIONS_MAX:
+            return None
+        self._candidates[connection] = None
+        return connection.counters
 
     async def _connect(self, member: Member, host: str, port: int) -> None:
         if member.number in self._ready:
@@ -270,7 +318,7 @@ class TcpTransport:
     # Closing connections.
 
     def _forget(self, number: int) -> None:
-        """`number` is no member any more, or another one now."""
+        """`number` has no place here any more, or is another one now."""
         dialer = self._dialers.pop(number, None)
         if dialer is not None:
             dialer.stop()
@@ -286,16 +334,24 @@ class TcpTransport:
 
     def _tick(self) -> None:
         self._ticker = self._scheduler.call_later(PEER_PING_INTERVAL_MS, self._tick)
-        for connection in list(self._ready.values()):
+        for connection in [*self._ready.values(), *self._candidates]:
             if not connection.ended:
                 connection.tick()
 
-    def _tell(self, event: str, number: int) -> None:
+    def _hear_of_removal(self, cause: Exception | None) -> None:
+        """Tell the handler, once, if a member has refused this node for good."""
+        if not isinstance(cause, HandshakeRefused) or not cause.proven or cause.code != RefusalCode.REMOVED:
+            return
+        if not self._removal_told:
+            self._removal_told = True
+            self._tell("on_removed", cause.reason)
+
+    def _tell(self, event: str, about: int | str) -> None:
         """Call the handler's method `event`; its exceptions are our bugs, and not the connection's fault."""
         try:
-            getattr(self._handler, event)(number)
+            getattr(self._handler, event)(about)
         except Exception:
-            log.exception("%s(%d) failed; this is a bug", event, number)
+            log.exception("%s(%r) failed; this is a bug", event, about)
 
     # Explaining.
 
@@ -305,11 +361,13 @@ class TcpTransport:
         What a stranger claims about itself may be false, and how it words a refusal is up to it: neither may decide
         how many lines are logged, so those are counted by code, not by text.
         """
+        if connection.candidate and not isinstance(cause, PeerError):
+            return  # It comes and goes with each question.
         refusal = cause if isinstance(cause, HandshakeRefused) else None
         number = connection.member or (connection.dialled.number if connection.dialled is not None else 0)
         if not number and refusal is not None and refusal.number is not None:
             number = refusal.number
-        member = self._members.get(number)
+        member = self._roster.peer(number)
         peer = f"{member.name} (member {number}, {connection.remote})" if member is not None else connection.remote
         if was_ready:
             log.warning("lost the connection with %s: %s", peer, cause or "closed")
@@ -317,7 +375,7 @@ class TcpTransport:
         if cause is None and connection.dialled is None:
             return
         reason = str(cause or "closed before the handshake was done")
-        if member is not None:
+        if member is not None and number in self._counters:
             self._counters[number].last_refusal = reason
         refused_by_peer = refusal is not None and refusal.answer is None
         kind = refusal.code if refusal is not None and not refused_by_peer else type(cause).__name__
