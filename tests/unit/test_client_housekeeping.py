@@ -12,6 +12,7 @@ from quorate.client.routing import Node, Router
 from quorate.core.errors import CallerError, Unavailable
 from quorate.core.limits import RING_POLL_INTERVAL_MS
 from quorate.core.ring.ring import Member, Ring
+from quorate.core.ring.transition import Side, begin, next_stage, staged
 
 REFUSED = AttemptFailure(FailureKind.NOT_SENT, "refused")
 
@@ -75,6 +76,73 @@ def test_members_in_doubt_come_last_and_seeds_after_them() -> None:
         learn(router, ["10.0.0.8:7401"], {})
     order = [str(caught.value).index(f"10.0.0.{n}:") for n in (2, 3, 1, 8)]
     assert order == sorted(order)
+
+
+def test_every_member_is_asked_in_its_turn() -> None:
+    router: Router[Node] = Router(Node)
+    router.install(ring_of([1, 2, 3], version=7))
+    asked = [learn(router, [], dict.fromkeys(router.nodes))[0][0][0] for _ in range(6)]
+    assert asked == [f"10.0.0.{n}:7401" for n in (1, 2, 3, 1, 2, 3)]
+
+
+def test_if_all_known_members_are_gone_the_seeds_are_asked_again() -> None:
+    router: Router[Node] = Router(Node)
+    router.install(ring_of([1, 2]))
+    newer = ring_of([8, 9], version=30)
+    asked, to_close = learn(router, ["10.0.0.8:7401", "10.0.0.1:7401"], {"10.0.0.8:7401": newer})
+    assert [address for address, command in asked if command.verb == "KV.RING"][-1] == "10.0.0.8:7401"
+    assert sorted(router.nodes) == ["10.0.0.8:7401", "10.0.0.9:7401"]
+    assert sorted(to_close) == ["10.0.0.1:7401", "10.0.0.2:7401"]
+
+
+def test_while_nodes_join_the_side_that_is_read_is_installed() -> None:
+    router: Router[Node] = Router(Node)
+    before = staged(ring_of([1, 2, 3]))
+    after = ring_of([2, 3, 4])
+    joint = begin(before, "plan", Side(after.members, after.owners), [])
+    learn(router, ["10.0.0.1:7401"], {"10.0.0.1:7401": joint})
+    assert sorted(router.nodes) == ["10.0.0.1:7401", "10.0.0.2:7401", "10.0.0.3:7401"]
+    assert router.ring is not None
+    assert (router.ring.version, router.ring.owners) == (2, before.owners)
+    _, to_close = learn(router, [], {"10.0.0.2:7401": next_stage(joint)})
+    assert to_close == ["10.0.0.1:7401"], "n1 is not read any more"
+    assert sorted(router.nodes) == ["10.0.0.2:7401", "10.0.0.3:7401", "10.0.0.4:7401"]
+    assert (router.ring.version, router.ring.owners) == (3, after.owners)
+    learn(router, [], {"10.0.0.2:7401": next_stage(next_stage(joint))})
+    assert router.ring.version == 4
+
+
+def test_a_ring_whose_read_side_cannot_be_walked_is_passed_over() -> None:
+    router: Router[Node] = Router(Node)
+    before = staged(ring_of([1, 2]))
+    joint = begin(before, "plan", Side(before.members, [7] * 16), [])
+    with pytest.raises(Unavailable, match="an owner that is no member"):
+        learn(router, ["10.0.0.1:7401"], {"10.0.0.1:7401": next_stage(joint)})
+
+
+def test_the_defaults_n_comes_with_the_ring_and_nonsense_is_no_n() -> None:
+    encoded = msgspec.to_builtins(ring_of([1, 2, 3, 4]))
+    for told, n in ((1, 1), (0, 3), (99, 3)):
+        router: Router[Node] = Router(Node)
+        learn(router, ["10.0.0.1:7401"], {"10.0.0.1:7401": msgspec.json.encode({**encoded, "default_n": told})})
+        assert len(router.replicas(b"b", 0)) == n
+
+
+def test_a_node_known_by_another_name_tells_of_buckets_and_silence_about_them_changes_nothing() -> None:
+    router: Router[Node] = Router(Node)
+    ring = ring_of([1, 2, 3])
+
+    def follow(version: int, answer: object) -> None:
+        steps = learn_ring(router, ["localhost:7401"], [])
+        next(steps)
+        steps.send(msgspec.json.encode(msgspec.structs.replace(ring, version=version)))
+        with pytest.raises(StopIteration):
+            steps.send(answer)
+
+    follow(1, b'{"carts": {"n": 1}}')
+    assert len(router.replicas(b"carts", 0)) == 1
+    follow(2, REFUSED)
+    assert len(router.replicas(b"carts", 0)) == 1
 
 
 def test_a_seed_of_another_cluster_is_not_followed() -> None:

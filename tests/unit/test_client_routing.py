@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -176,6 +177,32 @@ def test_a_newer_ring_keeps_known_nodes_and_gives_back_departed_ones() -> None:
     assert router.nodes["127.0.0.1:7402"] is before["127.0.0.1:7402"]
     assert "127.0.0.1:7404" in router.nodes
     assert all(node in router.nodes.values() for slot in range(0, SLOTS, 512) for node in router.replicas(b"b", slot))
+
+
+def test_a_member_that_has_moved_is_another_node_with_the_same_partitions() -> None:
+    router = router_of(ring_of([1, 2, 3]))
+    before = dict(router.nodes)
+    before["127.0.0.1:7402"].doubt(0.0)
+    ring = ring_of([1, 2, 3], version=2)
+    moved = msgspec.structs.replace(ring.members[1], client_address="127.0.0.1:9402")
+    departed = router.install(msgspec.structs.replace(ring, members=[ring.members[0], moved, ring.members[2]]))
+    assert departed == [before["127.0.0.1:7402"]]
+    assert router.nodes["127.0.0.1:7401"] is before["127.0.0.1:7401"]
+    there = router.nodes["127.0.0.1:9402"]
+    assert not there.in_doubt, "what was thought of the old address does not hold for the new one"
+    assert all(there in router.replicas(b"b", slot) for slot in range(0, SLOTS, 512))
+
+
+def test_the_defaults_are_what_the_cluster_says_whoever_is_in_it() -> None:
+    router: Router[Node] = Router(Node)
+    router.install(ring_of([1]), default_n=1)
+    assert len(router.replicas(b"b", 0)) == 1
+    router.install(ring_of([1, 2, 3, 4], version=2), default_n=1)
+    assert len(router.replicas(b"b", 0)) == 1, "a cluster that was created with one node keeps n=1"
+    router.set_buckets({b"carts": 2})
+    assert (len(router.replicas(b"b", 0)), len(router.replicas(b"carts", 0))) == (1, 2)
+    router.install(ring_of([1, 2, 3, 4], version=3))
+    assert len(router.replicas(b"b", 0)) == 3, "and if nobody says, it is guessed from the members"
 
 
 def test_an_older_ring_is_ignored() -> None:

@@ -5,6 +5,7 @@ import asyncio
 import inspect
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any
@@ -339,6 +340,46 @@ def test_a_failure_makes_the_client_learn_the_new_ring(play) -> None:
         play(scenario, nodes=4)
     finally:
         FakeCluster.ring_of = with_three
+
+
+def test_a_request_under_way_at_a_node_that_leaves_is_answered_by_it(flavour: str) -> None:
+    """The client learns that n1 has left while it waits for n1's answer."""
+
+    async def main(cluster: FakeCluster) -> None:
+        cluster.ring = cluster.ring_of(cluster.nodes[:2])
+        asked = threading.Event()
+
+        def slow(arguments: list[bytes]) -> object:
+            if arguments[0] != b"KV.PUT":
+                return None
+            asked.set()
+            return HANG
+
+        async with connected(flavour, cluster.seeds, timeout_ms=8_000) as db:
+            for node in cluster.nodes:
+                node.script = slow
+            put = asyncio.ensure_future(db.bucket("b").put("k", b""))
+            await asyncio.to_thread(asked.wait, 5)
+            leaver, stays = sorted(cluster.nodes[:2], key=lambda node: not node.sent(b"KV.PUT"))
+            for node in cluster.nodes:
+                node.script = None
+            cluster.ring = cluster.ring_of([stays, cluster.nodes[2]], version=2)
+            calls = getattr(db, "target", db)._calls
+            calls._router.ring_questions = list(calls._router.nodes).index(stays.address)
+            if flavour == "async":
+                await calls._learn_ring(1_000)
+            else:
+                await asyncio.to_thread(calls._learn_ring, 1_000)
+            assert leaver.address not in calls._router.nodes
+            assert not put.done(), "its connection is not cut"
+            session = leaver.sessions[0]
+            cluster.loop.call_soon_threadsafe(session.write, bulk("late but true"))
+            assert await put == "late but true"
+            assert await db.bucket("b").put("k2", b"")
+            assert not leaver.sent(b"KV.PUT")[1:]
+
+    with FakeCluster(3) as cluster:
+        asyncio.run(main(cluster))
 
 
 def test_keys_come_in_pages(play) -> None:

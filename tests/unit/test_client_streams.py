@@ -62,6 +62,30 @@ def test_one_turn_is_one_write_and_replies_find_their_requests_however_they_are_
     asyncio.run(main())
 
 
+def test_a_node_that_left_may_answer_what_it_owes_and_gets_nothing_more() -> None:
+    async def main() -> None:
+        traffic = Traffic()
+        connection, transport = connection_of(traffic)
+        node = connection.node
+        first, second = (connection.send(b"x", 1_000.0, streams.now_ms()) for _ in range(2))
+        node.retire()
+        assert node.best_connection(streams.now_ms()) is None
+        await turn()
+        assert transport.writes == [b"xx"], "what was on its way still goes"
+        connection.data_received(b":1\r\n")
+        assert not transport.aborted
+        connection.data_received(b":2\r\n")
+        assert (first.result(), second.result()) == (1, 2)
+        assert transport.aborted
+        assert traffic.in_flight == 0 and not traffic.connections
+
+        idle, transport = connection_of(traffic)
+        idle.node.retire()
+        assert transport.aborted, "and one that owes nothing is closed at once"
+
+    asyncio.run(main())
+
+
 def test_a_cancelled_request_keeps_its_place() -> None:
     async def main() -> None:
         traffic = Traffic()

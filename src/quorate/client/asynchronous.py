@@ -50,10 +50,10 @@ class Client:
         return await _document(self._calls, commands.status_command())
 
     async def ring(self) -> Ring:
-        """The ring, asked for now: who owns which partition."""
+        """The ring, asked for now: who owns which partition, as readers see it."""
         command = commands.ring_command(None)
         reply = await self._calls.execute(command, b"", commands.patient_ms(self._calls.timeout_ms))
-        return commands.ring_of_reply(reply)
+        return commands.ring_of_reply(reply)[0]
 
     async def where(self, bucket: str | bytes, key: Key) -> dict[str, Any]:
         """Slot, partition and preference list of a key, and what each replica holds right now."""

@@ -124,6 +124,8 @@ class AsyncCalls:
         may_connect = True
         while not self._closed:
             now = now_ms()
+            if node.retired:
+                return AttemptFailure(FailureKind.NOT_SENT, "the node left the cluster")
             if not node.connections:
                 if not may_connect:
                     return AttemptFailure(FailureKind.NOT_SENT, "the connection was lost at once")
@@ -196,11 +198,11 @@ class AsyncCalls:
             pass
         finally:
             for other in to_close:
-                _drop(other)
+                other.retire()
 
 
 def _drop(node: StreamNode) -> None:
     if node.opening is not None:
         node.opening.cancel()
     for connection in list(node.connections):
-        connection.abort(FailureKind.LOST, "the node left the cluster, or the client was closed")
+        connection.abort(FailureKind.LOST, "the client was closed")

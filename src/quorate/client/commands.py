@@ -25,7 +25,9 @@ from quorate.core.limits import (
     SEEDS_MAX,
     SLOTS,
 )
+from quorate.core.ring.metadata import read_ring
 from quorate.core.ring.ring import Ring
+from quorate.core.ring.transition import StagedRing
 
 Key = str | bytes
 Context = str | bytes
@@ -201,18 +203,31 @@ def object_of_reply(command: Command, reply: bytes) -> dict[str, Any]:
         raise PeerError(f"the node's reply to {command.verb} is not a JSON object: {error}") from None
 
 
-def ring_of_reply(reply: bytes) -> Ring:
-    """The ring in a reply to KV.RING; raises `PeerError` unless it is one that can be walked."""
+class RingTold(StagedRing, frozen=True):
+    """A reply to KV.RING."""
+
+    default_n: int = 0
+    """Replicas of a key whose bucket was not set; 0: the node does not say."""
+
+
+def ring_of_reply(reply: bytes) -> tuple[Ring, int]:
+    """(the ring as readers see it, the defaults' n or 0) in a reply to KV.RING.
+
+    Raises `PeerError` unless the ring is one that can be walked. What it says about a change under way is left out:
+    who is going to be read from comes with a later version.
+    """
     try:
-        ring = msgspec.json.decode(reply, type=Ring)
-    except msgspec.DecodeError as error:
+        told = msgspec.json.decode(reply, type=RingTold)
+    except (msgspec.DecodeError, RecursionError) as error:
         raise PeerError(f"the node's reply to KV.RING is not a ring: {error}") from None
+    side = read_ring(told)
+    ring = Ring(told.cluster_id, told.version, side.members, side.owners)
     partitions = ring.partitions
     if not 1 <= partitions <= SLOTS or partitions & (partitions - 1):
         raise PeerError(f"a ring has a power of two of partitions; this one has {partitions}")
     if not {member.number for member in ring.members}.issuperset(ring.owners):
         raise PeerError("the ring names an owner that is no member")
-    return ring
+    return ring, told.default_n if 1 <= told.default_n <= REPLICAS_MAX else 0
 
 
 def check_timeout(timeout_ms: float) -> float:

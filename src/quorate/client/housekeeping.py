@@ -1,8 +1,9 @@
 """Housekeeping: learning the ring, and when to do what beside the calls. No IO: the shells send what is yielded here.
 
-The ring comes from whichever node answers first: known members before the seeds, those in doubt last. A known member
-is asked for a newer ring only; a seed that is no member has to show its ring, so that a node of another cluster that
-now lives at a seed's address is found out (hard case 20).
+The ring comes from whichever node answers first: known members before the seeds, those in doubt last, and so that in
+the long run every member is asked, for one that is cut off from the others knows of no newer ring. If all known members
+are gone, the seeds are asked again. A known member is asked for a newer ring only; a seed that is no member has to show
+its ring, so that a node of another cluster that now lives at a seed's address is found out (hard case 20).
 """
 
 from __future__ import annotations
@@ -71,20 +72,25 @@ def learn_ring(
             trail.append(f"{node.address}: {_complaint(node.address, command, reply)}")
             continue
         try:
-            departed = router.install(ring_of_reply(reply), node)
+            ring, default_n = ring_of_reply(reply)
+            departed = router.install(ring, node, default_n)
         except (PeerError, CallerError) as error:
             trail.append(f"{node.address}: {error}")
             continue
         to_close[:] = departed + [other for other in to_close if other is not node]
-        if node not in departed:
-            router.set_buckets(replicas_of_buckets((yield node, buckets_command())))
+        answer = yield node, buckets_command()
+        if buckets_command().accepts(answer):
+            router.set_buckets(replicas_of_buckets(answer))
         return
     raise Unavailable(f"no node told the ring: {'; '.join(trail)}")
 
 
 def _sources(router: Router[NodeT], seeds: Sequence[str], to_close: list[NodeT]) -> list[NodeT]:
     """Known nodes without doubt, the others, then seeds that are not among them (these are put into `to_close`)."""
-    known = sorted(router.nodes.values(), key=lambda node: node.in_doubt)
+    nodes = list(router.nodes.values())
+    first = router.ring_questions % max(1, len(nodes))
+    router.ring_questions += 1
+    known = sorted(nodes[first:] + nodes[:first], key=lambda node: node.in_doubt)
     strangers = [router.make_node(address) for address in seeds if address not in router.nodes]
     to_close += strangers
     return known + strangers

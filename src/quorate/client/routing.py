@@ -108,12 +108,14 @@ class _View(Generic[NodeT]):
 
     __slots__ = ("_by_number", "_default", "_lists", "_of_bucket", "_slots_per_partition", "_tables", "ring")
 
-    def __init__(self, ring: Ring, by_number: Mapping[int, NodeT], of_bucket: Mapping[bytes, int]) -> None:
+    def __init__(
+        self, ring: Ring, by_number: Mapping[int, NodeT], of_bucket: Mapping[bytes, int], default_n: int
+    ) -> None:
         self.ring = ring
         self._by_number = by_number
         self._of_bucket = of_bucket
         """Bucket → n, where it is not the default."""
-        self._default = default_properties(len(ring.members)).n
+        self._default = default_n
         self._lists = PreferenceLists(ring)
         self._slots_per_partition = SLOTS // ring.partitions
         self._tables: dict[int, list[tuple[NodeT, ...] | None]] = {}
@@ -132,7 +134,7 @@ class _View(Generic[NodeT]):
         return found
 
     def with_buckets(self, of_bucket: Mapping[bytes, int]) -> _View[NodeT]:
-        return _View(self.ring, self._by_number, of_bucket)
+        return _View(self.ring, self._by_number, of_bucket, self._default)
 
 
 class Router(Generic[NodeT]):
@@ -144,6 +146,8 @@ class Router(Generic[NodeT]):
         """By client address. Replaced, never changed."""
         self.ring_wanted = False
         """A failure suggests that the ring has changed."""
+        self.ring_questions = 0
+        """How often the nodes were asked for the ring: each time another one is asked first."""
         self._view: _View[NodeT] | None = None
         self._of_bucket: Mapping[bytes, int] = {}
         self._faded_at_ms = 0.0
@@ -157,11 +161,13 @@ class Router(Generic[NodeT]):
         """The cluster of the first ring installed, for ever; None before that."""
         return None if self._view is None else self._view.ring.cluster_id
 
-    def install(self, ring: Ring, source: NodeT | None = None) -> list[NodeT]:
+    def install(self, ring: Ring, source: NodeT | None = None, default_n: int = 0) -> list[NodeT]:
         """Take over `ring`, told by `source`; gives the nodes that are members no more, to be closed.
 
-        Members without a usable client address are not talked to; the others serve their partitions. Raises
-        `CallerError` for the ring of another cluster; an older ring is ignored.
+        `default_n`: replicas of keys whose bucket was not set; 0: nobody says, and it is what a cluster created with
+        so many members has. Members without a usable client address are not talked to; the others serve their
+        partitions. A member whose address has changed is another node here: nothing that was observed of the old
+        address holds for the new one. Raises `CallerError` for the ring of another cluster; an older ring is ignored.
         """
         if self.ring is not None:
             if ring.cluster_id != self.ring.cluster_id:
@@ -179,7 +185,8 @@ class Router(Generic[NodeT]):
             nodes[member.client_address] = by_number[member.number] = node
         departed = [node for address, node in known.items() if address not in nodes]
         self.nodes = nodes
-        self._view = _View(ring, by_number, self._of_bucket)
+        default_n = default_n or default_properties(len(ring.members)).n
+        self._view = _View(ring, by_number, self._of_bucket, default_n)
         return departed
 
     def set_buckets(self, of_bucket: Mapping[bytes, int]) -> None:

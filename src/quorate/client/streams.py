@@ -106,7 +106,7 @@ def _resolve(turn: asyncio.Future[bool], admitted: bool) -> None:
 class StreamNode(Node):
     """A node and the connections to it."""
 
-    __slots__ = ("connections", "grow_at_ms", "heard_ms", "opening")
+    __slots__ = ("connections", "grow_at_ms", "heard_ms", "opening", "retired")
 
     def __init__(self, address: str) -> None:
         super().__init__(address)
@@ -116,6 +116,17 @@ class StreamNode(Node):
         self.heard_ms = 0.0
         """When anything last came over any of the connections."""
         self.opening: asyncio.Task[AttemptFailure | None] | None = None
+        self.retired = False
+        """It takes no more requests, for it is no member any more."""
+
+    def retire(self) -> None:
+        """The node is no member any more: what it owes it may still answer, and then its connections are closed."""
+        self.retired = True
+        if self.opening is not None:
+            self.opening.cancel()
+        connections, self.connections = self.connections, []
+        for connection in connections:
+            connection.end()
 
     def best_connection(self, now: float) -> Connection | None:
         """The connection for the next request; None if there is none that takes another.
@@ -145,6 +156,8 @@ class Connection(asyncio.Protocol):
         self.pending: deque[Pending] = deque()
         self.blocked = False
         """The socket takes no more for now."""
+        self.ending = False
+        """Nothing more is sent here; it is closed with the last reply that it owes."""
         self._traffic = traffic
         self._loop = traffic.loop
         self._out: list[bytes] = []
@@ -201,6 +214,8 @@ class Connection(asyncio.Protocol):
         if answered:
             self._unfinished_bytes = 0
             self._settle(answered)
+            if self.ending and not pending:
+                self.end()
         else:
             self._unfinished_bytes += len(data)
             if self._unfinished_bytes > REPLY_BYTES_MAX:
@@ -240,6 +255,12 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exception: Exception | None) -> None:
         self._fail(FailureKind.LOST, f"the connection was lost ({exception or 'closed by the node'})")
+
+    def end(self) -> None:
+        """Close once every reply that is owed has come; a node that stops answering is closed as any other."""
+        self.ending = True
+        if not self.pending:
+            self.abort(FailureKind.LOST, "the node left the cluster")
 
     def abort(self, kind: FailureKind, message: str) -> None:
         """Close at once; all requests in flight fail with `kind`."""

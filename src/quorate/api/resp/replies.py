@@ -91,7 +91,7 @@ def failure(result: Failure) -> bytes:
     match result.kind:
         case "caller":
             return error("ERR", message)
-        case "unavailable":
+        case "unavailable" | "stale":
             return error("UNAVAILABLE", message)
         case "overloaded":
             return error("OVERLOADED", f"retry-after-ms={result.retry_after_ms} {message}")
