@@ -155,3 +155,48 @@ def test_uneven_zones_share_their_zones_load() -> None:
     least, most = load_range(create_ring(CLUSTER, members, 1024).owners, members)
     assert least >= 0.9 * (7 / 3 / 3)
     assert most <= 1.1 * (7 / 3 / 2)
+
+
+def walk_around(ring: Ring, partition: int) -> list[int]:
+    """The walk as it is defined: once around the ring, from place to place."""
+    numbers = [member.number for member in ring.members]
+    around = [ring.owners[(partition + step) % ring.partitions] for step in range(ring.partitions)]
+    return list(dict.fromkeys(around + sorted(numbers)))
+
+
+def three_passes(ring: Ring, walk: list[int]) -> list[int]:
+    """The order of the members, as it is defined: each pass over the whole walk."""
+    chosen: list[int] = []
+    for zones_too, hosts_too in ((True, True), (False, True), (False, False)):
+        for number in walk:
+            others = [ring.member(other) for other in chosen]
+            new_host = ring.member(number).host not in [other.host for other in others]
+            new_zone = ring.member(number).zone not in [other.zone for other in others]
+            if number not in chosen and (new_host or not hosts_too) and (new_zone or not zones_too):
+                chosen.append(number)
+    return chosen
+
+
+@settings(max_examples=40, deadline=None)
+@given(member_lists(20), st.sampled_from([1, 2, 16, 32, 64, 128]), st.booleans(), st.data())
+def test_shared_walks_equal_walks_around_the_ring(
+    members: list[Member], partitions: int, apart: bool, data: st.DataObject
+) -> None:
+    """Also of members whose tokens are few and far between, or that have none; asked for in any order, by both ways."""
+    if apart:
+        members = [make_member(member.number, member.number, 1, 1) for member in members]
+    numbers = [member.number for member in members]
+    common = st.sampled_from(data.draw(st.lists(st.sampled_from(numbers), min_size=1, max_size=3)))
+    owners = data.draw(st.lists(common, min_size=partitions, max_size=partitions))
+    for rare in data.draw(st.lists(st.sampled_from(numbers), max_size=6)):
+        owners[data.draw(st.integers(0, partitions - 1))] = rare
+    ring = Ring(CLUSTER, 1, members, owners)
+    lists = PreferenceLists(ring)
+    order = list(range(partitions))
+    data.draw(st.randoms(use_true_random=False)).shuffle(order)
+    for partition in order[:48]:
+        expected = three_passes(ring, walk_around(ring, partition))
+        for n in (1, 3, 16):
+            assert lists.replicas(partition, n) == tuple(expected[:n])
+            made = lists.of(partition, n)
+            assert (made.replicas, made.fallbacks) == (tuple(expected[:n]), tuple(expected[n:]))

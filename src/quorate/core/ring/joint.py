@@ -73,7 +73,7 @@ class JointPlacements:
         transition = ring.transition if isinstance(ring, StagedRing) else None
         self.ring = ring
         self.transition: Transition | None = transition
-        self._made: dict[tuple[int, int], JointPlacement] = {}
+        self._made: dict[int, list[JointPlacement | None]] = {}
         self._changes: dict[int, dict[Change, int]] = {}
         if transition is None:
             self._before = self._after = self._read = PreferenceLists(ring)
@@ -88,10 +88,13 @@ class JointPlacements:
 
     def of(self, partition: int, n: int) -> JointPlacement:
         """The placement of `partition` (0…Q−1) for buckets with `n` replicas (1…16)."""
-        made = self._made.get((partition, n))
+        made = self._made.get(n)
         if made is None:
-            made = self._made[(partition, n)] = self._make(partition, n)
-        return made
+            made = self._made[n] = [None] * self.ring.partitions
+        found = made[partition]
+        if found is None:
+            found = made[partition] = self._make(partition, n)
+        return found
 
     def changes(self, n: int) -> dict[Change, int]:
         """Every pair of replicas before and after that differ → the number of partitions with it, for one n."""
@@ -99,33 +102,37 @@ class JointPlacements:
         if found is None:
             found = self._changes[n] = {}
             for partition in range(self.ring.partitions if self.transition else 0):
-                before = tuple(sorted(self._before.of(partition, n).replicas))
-                after = tuple(sorted(self._after.of(partition, n).replicas))
+                before = self._before.replicas(partition, n)
+                after = self._after.replicas(partition, n)
                 if before != after:
-                    found[(before, after)] = found.get((before, after), 0) + 1
+                    change = tuple(sorted(before)), tuple(sorted(after))
+                    if change[0] != change[1]:
+                        found[change] = found.get(change, 0) + 1
         return found
 
     def copies(self, n: int) -> tuple[Counter[int], Counter[int]]:
         """How many partitions each member replicates (before, after), for one n."""
         held: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
         for partition in range(self.ring.partitions):
-            held[0].update(self._before.of(partition, n).replicas)
-            held[1].update(self._after.of(partition, n).replicas)
+            held[0].update(self._before.replicas(partition, n))
+            held[1].update(self._after.replicas(partition, n))
         return held
 
     def _make(self, partition: int, n: int) -> JointPlacement:
         read = self._read.of(partition, n)
-        before = self._before.of(partition, n).replicas
-        after = self._after.of(partition, n).replicas
-        replicas = homes = read.replicas
-        if sorted(before) == sorted(after):
-            sides: tuple[tuple[int, ...], ...] = (replicas,)
-        else:
+        if self.transition is None:
+            return JointPlacement(read.replicas, (read.replicas,), read.replicas, read.fallbacks)
+        before = self._before.replicas(partition, n)
+        after = self._after.replicas(partition, n)
+        homes = read.replicas
+        sides: tuple[tuple[int, ...], ...] = (read.replicas,)
+        if sorted(before) != sorted(after):
             sides = (before, after)
-            homes = tuple(dict.fromkeys((*replicas, *before, *after)))
-        order = dict.fromkeys(number for number in read.fallbacks if number not in self._last_resort)
-        order.update(dict.fromkeys(self._last_resort))
-        return JointPlacement(replicas, sides, homes, tuple(number for number in order if number not in homes))
+            homes = tuple(dict.fromkeys((*homes, *before, *after)))
+        last = self._last_resort
+        fallbacks = [number for number in read.fallbacks if number not in homes and number not in last]
+        fallbacks += [number for number in last if number not in homes]
+        return JointPlacement(read.replicas, sides, homes, tuple(fallbacks))
 
 
 def _lists(ring: Ring, side: Side) -> PreferenceLists:

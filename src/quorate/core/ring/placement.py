@@ -72,7 +72,7 @@ def check_ring(ring: Ring, n: int) -> None:
     reachable_hosts = min(n, len(set(host_of.values())))
     lists = PreferenceLists(ring)
     for partition in range(ring.partitions):
-        replicas = lists.of(partition, n).replicas
+        replicas = lists.replicas(partition, n)
         if len({host_of[number] for number in replicas}) < reachable_hosts:
             raise CallerError(f"partition {partition} would have two of its {n} replicas on one host: {replicas}")
 
