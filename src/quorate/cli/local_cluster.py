@@ -21,7 +21,7 @@ from quorate.core.ring.ring import Member
 from quorate.core.wire.address import join_address, split_address
 from quorate.server.cluster_file import ClusterFile, found_cluster, read_cluster_file, write_cluster_file
 from quorate.server.configuration import EngineName, check_grace, check_partitions
-from quorate.server.data_directory import new_id
+from quorate.server.data_directory import Retirement, new_id, read_retirement
 from quorate.server.listeners import bind
 
 NODES_DEFAULT = 3
@@ -45,6 +45,10 @@ class LocalCluster(msgspec.Struct, frozen=True):
 
     def data_path(self, member: Member) -> Path:
         return self.path / member.name
+
+    def retired(self, member: Member) -> Retirement | None:
+        """Why this node is no more; None if it is one. Raises `StartupError` if that cannot be told."""
+        return read_retirement(self.data_path(member))
 
     def start_command(self, member: Member) -> list[str]:
         """The command line of a node's process."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ from quorate.server.configuration import load_configuration
     "start",
     epilog="\b\nExamples:\n  quorate start --data ./n1\n"
     "  quorate start --data quorate-data/n2                    a node of `quorate up`, by itself\n"
-    "  quorate start --name n2 --data /srv/n2 --cluster cluster.json --config n2.toml",
+    "  quorate start --name n2 --data /srv/n2 --cluster cluster.json --config n2.toml\n"
+    "  quorate start --name n4 --data /srv/n4 --cluster cluster.json --join 10.0.0.1:7601",
 )
 @click.option("--name", help="The node's name.")
 @click.option("--data", help="The node's data directory.")
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings, in TOML; flags override it.")
 @click.option("--cluster", metavar="FILE", help="A cluster's founding file: gives a new directory its membership.")
+@click.option(
+    "--join", metavar="HOST:PORT", help="Join a new node to the cluster of the member with this peer address."
+)
 @click.option("--client-listen", metavar="HOST:PORT", help="Listen for clients here.")
 @click.option("--peer-listen", metavar="HOST:PORT", help="Listen for other nodes here.")
 @click.option("--client-advertise", metavar="HOST:PORT", help="Where clients reach it, if that is another address.")
@@ -38,8 +43,13 @@ def start_command(config: Path | None, attached: bool, as_json: bool, **flags: A
     """Run one node until Ctrl-C or SIGTERM.
 
     A data directory that has been used resumes as the node that it is. A new one takes its membership from --cluster,
-    or becomes a new cluster of one node. Prints one JSON line on stdout when it is ready; its log goes to stderr.
+    or becomes a new cluster of one node. With --join it waits until `quorate join NAME` is run at any member; that
+    takes the cluster's secret, from --cluster (any member's cluster.json), `secret` in --config, or QUORATE_SECRET.
+
+    Prints one JSON line on stdout when it is ready; its log goes to stderr.
     """
+    # No flag: others see command lines.
+    flags["secret"] = os.environ.get("QUORATE_SECRET") or None
     configuration = load_configuration(config, flags)
     # Imported late: a mistake in the configuration is answered without loading the engine.
     from quorate.server.process import run_node  # noqa: PLC0415

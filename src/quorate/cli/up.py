@@ -28,6 +28,8 @@ from quorate.core.ring.ring import Member
 STOP_TIMEOUT_S = 10.0
 """A node drains for two seconds and closes its store; after this long something is wrong with it, and it is killed."""
 LINE_BYTES_MAX = 1024 * 1024
+_KEPT_FROM_NODES = frozenset({"QUORATE_PASSWORD", "QUORATE_SECRET"})
+"""Variables that are kept from the nodes: they have both from the cluster's file."""
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_green")
 
 
@@ -98,7 +100,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_stop_signal)
-        members = self._plan.cluster.ring.members
+        members = self._members_to_start()
         async with asyncio.TaskGroup() as group:
             for index, member in enumerate(members):
                 await self._start(member, _COLOURS[index % len(_COLOURS)], group)
@@ -110,6 +112,18 @@ class Supervisor:
                     announced = True
                     self._announce()
             return await self._stop()
+
+    def _members_to_start(self) -> list[Member]:
+        """All but those that have left the cluster."""
+        staying = []
+        for member in self._plan.cluster.ring.members:
+            retired = self._plan.retired(member)
+            if retired is None:
+                staying.append(member)
+            else:
+                self._event("retired", name=member.name, reason=retired.reason)
+                self._say(f"{member.name} {retired.reason} ({retired.at}) and is not started.", "yellow")
+        return staying
 
     def _living(self) -> list[Child]:
         return [child for child in self._children.values() if not child.ended]
@@ -128,7 +142,7 @@ class Supervisor:
             stderr=asyncio.subprocess.PIPE,
             limit=LINE_BYTES_MAX,
             process_group=0,
-            env={name: value for name, value in os.environ.items() if name != "QUORATE_PASSWORD"},
+            env={name: value for name, value in os.environ.items() if name not in _KEPT_FROM_NODES},
         )
         prefix = click.style(f"{member.name} │", fg=colour) if _coloured() else f"{member.name} │"
         child = self._children[member.name] = Child(member, process, prefix)
@@ -189,6 +203,10 @@ class Supervisor:
     def _report_end(self, child: Child, code: int) -> None:
         name = child.member.name
         self._event("exited", name=name, exit_code=code)
+        retired = self._plan.retired(child.member)
+        if retired is not None:
+            self._say(f"{name} {retired.reason} and has stopped for good; its directory may be removed.", "yellow")
+            return
         if not child.ready:
             self._say(f"{name} did not start ({describe_exit(code)}); it has said why.", "red")
             return

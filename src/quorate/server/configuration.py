@@ -27,6 +27,7 @@ EngineName = Literal["rocksdb", "memory"]
 
 SECRET_BYTES_MIN = 16
 NAME_LENGTH_MAX = 64
+LABEL_LENGTH_MAX = 255
 WEIGHT_MAX = 1_000
 GRACE_MIN_S = 5
 GRACE_MAX_S = 366 * 86_400
@@ -41,6 +42,8 @@ class NodeConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     data: str = ""
     cluster: str = ""
     """Path of a cluster's founding file; gives a fresh data directory its membership, by `name`."""
+    join: str = ""
+    """Peer address of a member: a fresh data directory waits to be joined to that one's cluster."""
     client_listen: str = ""
     http_listen: str = ""
     peer_listen: str = ""
@@ -161,15 +164,13 @@ def _describe(unknown: list[str]) -> str:
 
 
 def _check(configuration: NodeConfiguration) -> None:
-    for what in ("client", "http", "peer"):
-        for kind in ("listen", "advertise"):
-            name = f"{what}_{kind}"
-            if text := getattr(configuration, name):
-                parse_address(text, name)
-    if len(configuration.name) > NAME_LENGTH_MAX or not configuration.name.isprintable():
-        raise StartupError(f"a node's name has at most {NAME_LENGTH_MAX} printable characters")
-    if not 1 <= configuration.weight <= WEIGHT_MAX:
-        raise StartupError(f"weight must be from 1 to {WEIGHT_MAX}; got {configuration.weight}")
+    names = [f"{what}_{kind}" for what in ("client", "http", "peer") for kind in ("listen", "advertise")]
+    for name in (*names, "join"):
+        if text := getattr(configuration, name):
+            parse_address(text, name)
+    _check_labels(configuration)
+    if configuration.join and (configuration.partitions or configuration.grace_s):
+        raise StartupError("partitions and grace_s are settled when a cluster is made; a node that joins has none")
     if not KIB <= configuration.value_bytes_max <= VALUE_BYTES_CEILING:
         raise StartupError(
             f"value_bytes_max must be from {KIB} to {VALUE_BYTES_CEILING}; got {configuration.value_bytes_max}"
@@ -181,3 +182,12 @@ def _check(configuration: NodeConfiguration) -> None:
     if configuration.grace_s:
         check_grace(configuration.grace_s)
     decode_secret(configuration.secret)
+
+
+def _check_labels(configuration: NodeConfiguration) -> None:
+    for what, length_max in (("name", NAME_LENGTH_MAX), ("host", LABEL_LENGTH_MAX), ("zone", LABEL_LENGTH_MAX)):
+        text = getattr(configuration, what)
+        if len(text) > length_max or not text.isprintable():
+            raise StartupError(f"a node's {what} has at most {length_max} printable characters")
+    if not 1 <= configuration.weight <= WEIGHT_MAX:
+        raise StartupError(f"weight must be from 1 to {WEIGHT_MAX}; got {configuration.weight}")

@@ -2,6 +2,8 @@
 
     DIR/identity.json   which node of which cluster this is, written once, when the node is born
     DIR/cluster.json    the cluster's founding file: secret and first ring (see `cluster_file`)
+    DIR/candidate.json  who this node will be once it is joined to a cluster; until then it has no identity
+    DIR/retired.json    the node has left its cluster, and why: nothing is ever started here again
     DIR/lock            held by the running node's process
     DIR/store/          the storage engine's files
 
@@ -28,6 +30,9 @@ from quorate.core.errors import StartupError
 from quorate.server.documents import read_document, reason, sync_directory, write_document
 
 IDENTITY_FORMAT = 1
+CANDIDATE_FORMAT = 1
+RETIRED_FORMAT = 1
+RETIRED_NAME = "retired.json"
 LOCK_WAIT_MS = 2_000
 _LOCK_RETRY_MS = 20
 
@@ -43,6 +48,24 @@ class Identity(msgspec.Struct, frozen=True):
     number: int
     """Member number in the ring."""
     engine: str
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """Who waits in a data directory to be joined. It keeps its id over restarts, so that operators see one node."""
+
+    format: int
+    node_id: str
+    name: str
+
+
+class Retirement(msgspec.Struct, frozen=True):
+    """Why a node is no more."""
+
+    format: int
+    name: str
+    reason: str
+    at: str
+    """UTC, ISO 8601."""
 
 
 def new_id() -> str:
@@ -95,6 +118,10 @@ class DataDirectory:
     def identity_path(self) -> Path:
         return self.path / "identity.json"
 
+    @property
+    def candidate_path(self) -> Path:
+        return self.path / "candidate.json"
+
     def identity(self) -> Identity | None:
         """Whose directory this is; None if it is new. Raises `StartupError` if that cannot be told for sure."""
         document = read_document(
@@ -127,6 +154,31 @@ class DataDirectory:
         assert self.identity() is None, "a directory never changes its owner"
         try:
             write_document(self.identity_path, msgspec.structs.asdict(identity))
+            self.candidate_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _unusable(self.path, error) from None
+
+    def candidate(self) -> Candidate | None:
+        """Who waits here to be joined; raises `StartupError` if that cannot be told for sure."""
+        remedy = "give an empty --data directory"
+        document = read_document(self.candidate_path, "the waiting node's id", remedy)
+        try:
+            return None if document is None else msgspec.convert(document, Candidate)
+        except msgspec.ValidationError as error:
+            raise StartupError(f"{self.candidate_path} is not a waiting node's id ({error}); {remedy}") from None
+
+    def stand(self, candidate: Candidate) -> None:
+        """Remember who waits here; raises `StartupError` if it cannot be written."""
+        assert self.identity() is None, "a member is no candidate"
+        try:
+            write_document(self.candidate_path, msgspec.structs.asdict(candidate))
+        except OSError as error:
+            raise _unusable(self.path, error) from None
+
+    def retire(self, retirement: Retirement) -> None:
+        """Start nothing here any more; raises `StartupError` if it cannot be written."""
+        try:
+            write_document(self.path / RETIRED_NAME, msgspec.structs.asdict(retirement))
         except OSError as error:
             raise _unusable(self.path, error) from None
 
@@ -135,6 +187,19 @@ class DataDirectory:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def read_retirement(path: Path) -> Retirement | None:
+    """Why the node in the data directory `path` is no more; None if it is one still.
+
+    Raises `StartupError` if that cannot be told for sure.
+    """
+    remedy = "the node has most likely left its cluster: give an empty --data directory"
+    document = read_document(path / RETIRED_NAME, "the note that the node has left", remedy)
+    try:
+        return None if document is None else msgspec.convert(document, Retirement)
+    except msgspec.ValidationError as error:
+        raise StartupError(f"{path / RETIRED_NAME} cannot be read ({error}); {remedy}") from None
 
 
 def _acquire(lock: int, path: Path, wait_ms: int) -> None:

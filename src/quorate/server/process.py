@@ -1,12 +1,15 @@
 """One node process, from its configuration to its exit code: the only place where every part is known.
 
-Start: lock the data directory, settle who this is, bind the ports, and only then write anything; open the store, make
-the node, serve, say "ready". Whatever refuses on the way is one line that names the cause and the next step, and exit
-code 1; nothing is left half made.
+Start: lock the data directory, settle who this is (for a node that joins a cluster, wait until it is somebody), bind
+the ports, and only then write anything; open the store, make the node, serve, say "ready". Whatever refuses on the way
+is one line that names the cause and the next step, and exit code 1; nothing is left half made.
 
 Stop (SIGTERM, SIGINT, or the end of `--attached`'s stdin): accept no more clients, answer what is in flight for at most
 `DRAIN_MS`, take leave of the peers, close the store so that the next start finds it clean. A second signal ends the
 process at once, which is safe too: it is a crash, and the store is made for that.
+
+A node whose cluster has let it go stops by itself. If it has handed over all that it had, its directory is retired, and
+the exit code is 0; if it learns that it was removed, the exit code is 1.
 """
 
 from __future__ import annotations
@@ -16,9 +19,8 @@ import gc
 import logging
 import os
 import resource
-import signal
 import socket
-import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,6 @@ from quorate.adapters.runtime.system import LoopScheduler, SystemClock, SystemRn
 from quorate.adapters.transport.tcp import TcpTransport
 from quorate.api.resp.connection import RespConnection
 from quorate.api.resp.server import RespServer
-from quorate.core.buckets import default_properties
 from quorate.core.errors import QuorateError, StartupError, StorageError
 from quorate.core.limits import CLIENT_CONNECTIONS_MAX, PEER_CONNECTIONS_MAX
 from quorate.core.ports import Engine
@@ -38,10 +39,12 @@ from quorate.core.wire.handshake import Identity as PeerIdentity
 from quorate.node.node import Node
 from quorate.node.options import NodeOptions
 from quorate.server.configuration import NodeConfiguration, decode_secret
-from quorate.server.data_directory import DataDirectory
-from quorate.server.founding import Standing, establish, settle
+from quorate.server.data_directory import RETIRED_FORMAT, DataDirectory, Retirement
+from quorate.server.founding import Standing, establish, refuse_retired, settle
+from quorate.server.joining import wait_to_be_joined
 from quorate.server.listeners import BACKLOG, bind
 from quorate.server.output import EventWriter, set_up_logging
+from quorate.server.stopping import unless_stopped, watch_stop
 
 DRAIN_MS = 2_000
 FILES_WANTED = CLIENT_CONNECTIONS_MAX + PEER_CONNECTIONS_MAX + 2_048
@@ -62,11 +65,18 @@ def run_node(configuration: NodeConfiguration, attached: bool = False) -> int:
         raise StartupError("a node needs a data directory; say --data DIR")
     directory = DataDirectory.open(Path(configuration.data))
     try:
-        standing = settle(configuration, directory)
+        refuse_retired(directory.path)
+        joins = bool(configuration.join) and directory.identity() is None
+        joined = wait_to_be_joined(configuration, directory, attached) if joins else None
+        if joins and joined is None:
+            return 0
+        standing = settle(configuration, directory, joined)
         # Who starts attached nodes tells their lines apart.
         set_up_logging("" if attached else standing.identity.name)
         for warning in standing.warnings:
             log.warning("%s", warning)
+        if configuration.join and not joins:
+            log.info("--join is ignored: the node in %s is a member already", directory.path)
         # The transport binds the peer port itself; here it is only asked whether it can. Keeping it would leave peers
         # that connect too early in a queue that nobody answers.
         bind(standing.listen["peer"], "peer").close()
@@ -79,9 +89,10 @@ def run_node(configuration: NodeConfiguration, attached: bool = False) -> int:
 
 
 class _WatchedNode(Node):
-    """A node that also tells its process whenever a peer comes or goes."""
+    """A node that also tells its process whenever a peer comes or goes, and of its own removal."""
 
     on_peers_changed: Callable[[], None] = staticmethod(lambda: None)
+    on_told_removed: Callable[[str], None] = staticmethod(lambda reason: None)
 
     def on_connected(self, member: int) -> None:
         super().on_connected(member)
@@ -90,6 +101,10 @@ class _WatchedNode(Node):
     def on_disconnected(self, member: int) -> None:
         super().on_disconnected(member)
         self.on_peers_changed()
+
+    def on_removed(self, reason: str) -> None:
+        super().on_removed(reason)
+        self.on_told_removed(reason)
 
 
 class _DrainedServer(RespServer):
@@ -115,13 +130,14 @@ class NodeProcess:
         self._attached = attached
         self._events = EventWriter(standing.identity.name)
         self._stopping: asyncio.Event
+        self._exit_code = 0
 
     async def run(self, clients: socket.socket) -> int:
         """Serve until told to stop; returns the exit code."""
         self._stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_exception)
-        self._watch_signals(loop)
+        watch_stop(loop, self._stopping, self._attached)
         self._files = raise_file_limit()
         engine = self._open_engine(loop)
         try:
@@ -134,7 +150,7 @@ class NodeProcess:
                 raise
         log.info("stopped")
         self._events.emit("stopped")
-        return 0
+        return self._exit_code
 
     async def _serve(self, loop: asyncio.AbstractEventLoop, engine: Engine, clients: socket.socket) -> None:
         standing, configuration = self._standing, self._configuration
@@ -142,13 +158,16 @@ class NodeProcess:
         transport = self._make_transport(clock, scheduler, rng)
         node = _WatchedNode(
             member_number=standing.identity.number,
-            ring=standing.cluster.ring,
+            founding=standing.cluster.founding(),
+            newborn=standing.newborn,
             engine=engine,
             transport=transport,
             clock=clock,
             scheduler=scheduler,
             rng=rng,
-            defaults=default_properties(len(standing.cluster.ring.members)),
+            own=standing.own,
+            software=__version__,
+            on_departed=lambda: self._on_departed(node),
             options=NodeOptions(
                 value_bytes_max=configuration.value_bytes_max,
                 clock_skew_max_ms=configuration.clock_skew_max_ms,
@@ -157,9 +176,10 @@ class NodeProcess:
         )
         transport.attach(node)
         self._check_store(node)
+        node.on_told_removed = lambda reason: self._on_told_removed(node, reason)
         ready = asyncio.Event()
         node.start(ready.set)
-        if not await self._unless_stopped(ready):
+        if not await unless_stopped(ready, self._stopping):
             return
         if self._attached:
             node.on_peers_changed = lambda: self._report_peers(node)
@@ -172,7 +192,7 @@ class NodeProcess:
             # Of few files clients get half, and those about to be turned away a quarter: never the store's.
             connections_max=min(CLIENT_CONNECTIONS_MAX, self._files // 2),
         )
-        transport.set_members(node.ring().members)
+        transport.set_members(node.ring().members, node.ring().departed)
         await transport.start()
         client_server = await loop.create_server(resp.connect, sock=clients, backlog=min(BACKLOG, self._files // 4))
         settle_garbage_collector()
@@ -193,6 +213,7 @@ class NodeProcess:
             rng=rng,
             scheduler=scheduler,
             bind_address=self._standing.listen["peer"],
+            advertised_address=self._standing.own.peer_address,
         )
 
     def _open_engine(self, loop: asyncio.AbstractEventLoop) -> Engine:
@@ -205,25 +226,43 @@ class NodeProcess:
         return RocksDbEngine(self._directory.store_path, loop.call_soon_threadsafe)
 
     def _check_store(self, node: Node) -> None:
-        """The store has a ring of its own; it must be this node's (a store moved between directories is not)."""
+        """The store has a ring of its own, which is, or was, this node's (a store moved between directories is not).
+
+        The ring need not have this node any more: one that has left may still have something to hand over.
+        """
         identity, ring = self._standing.identity, node.ring()
-        try:
-            member_id = ring.member(identity.number).id
-        except KeyError:
-            member_id = ""
-        if ring.cluster_id != identity.cluster_id or member_id != identity.node_id:
+        ids = {gone.number: gone.id for gone in ring.departed} | {member.number: member.id for member in ring.members}
+        if ring.cluster_id != identity.cluster_id or ids.get(identity.number, identity.node_id) != identity.node_id:
             raise StartupError(
                 f"the store in {self._directory.store_path} belongs to another node or cluster than identity.json "
                 "says; put back what was moved, or give another --data directory"
             )
 
-    async def _unless_stopped(self, event: asyncio.Event) -> bool:
-        """Wait for `event`; False if the process is told to stop before."""
-        waits = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(self._stopping.wait())]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-        return event.is_set()
+    def _on_departed(self, node: Node) -> None:
+        """The node is no member any more, and has handed over what it had."""
+        identity, ring = self._standing.identity, node.ring()
+        left = any(gone.id == identity.node_id for gone in ring.departed)
+        reason = f"has left cluster {ring.cluster_id}" if left else "was never joined: its plan was taken back"
+        at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        try:
+            self._directory.retire(Retirement(RETIRED_FORMAT, identity.name, reason, at))
+        except StartupError as error:
+            log.error("%s", error)
+            self._exit_code = 1
+        log.info("this node %s (ring version %d) and stops for good", reason, ring.version)
+        self._events.emit("retired", reason=reason)
+        self._stopping.set()
+
+    def _on_told_removed(self, node: Node, reason: str) -> None:
+        """A member refuses this node: whatever it still has, nobody will take it."""
+        identity = self._standing.identity
+        if any(gone.id == identity.node_id for gone in node.ring().departed):
+            # It has left in good order, and only its last connection went before it did.
+            self._on_departed(node)
+            return
+        log.error("stopping, because %s", reason)
+        self._exit_code = 1
+        self._stopping.set()
 
     async def _drain(self, resp: _DrainedServer) -> None:
         """Let the clients have the replies to what they have asked already."""
@@ -237,25 +276,6 @@ class NodeProcess:
             except TimeoutError:
                 log.warning("%d clients did not take their replies in time", len(resp.connections))
         resp.abort()
-
-    def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
-        def stop(reason: str) -> None:
-            if self._stopping.is_set():
-                log.warning("told to stop a second time: ending at once")
-                os._exit(1)
-            log.info("stopping because of %s", reason)
-            self._stopping.set()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop, number.name)
-        if self._attached:
-            loop.add_reader(sys.stdin.fileno(), lambda: self._on_stdin(loop, stop))
-
-    def _on_stdin(self, loop: asyncio.AbstractEventLoop, stop: Callable[[str], None]) -> None:
-        if not os.read(sys.stdin.fileno(), 4096):
-            loop.remove_reader(sys.stdin.fileno())
-            if not self._stopping.is_set():
-                stop("the end of the process that started this node")
 
     def _report_ready(self) -> None:
         identity, listen = self._standing.identity, self._standing.listen

@@ -1,0 +1,43 @@
+"""How a node's process is told to stop: SIGTERM, SIGINT, or the end of its stdin if it is attached to its parent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+
+log = logging.getLogger("quorate.server")
+
+
+def watch_stop(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event, attached: bool) -> None:
+    """Set `stopping` when the process is told to stop. A second signal ends it at once, which is safe too: it is a
+    crash, and the store is made for that."""
+
+    def stop(reason: str) -> None:
+        if stopping.is_set():
+            log.warning("told to stop a second time: ending at once")
+            os._exit(1)
+        log.info("stopping because of %s", reason)
+        stopping.set()
+
+    def on_stdin() -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            loop.remove_reader(sys.stdin.fileno())
+            if not stopping.is_set():
+                stop("the end of the process that started this node")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number.name)
+    if attached:
+        loop.add_reader(sys.stdin.fileno(), on_stdin)
+
+
+async def unless_stopped(event: asyncio.Event, stopping: asyncio.Event, timeout_s: float | None = None) -> bool:
+    """Wait for `event`, at most so long; False if it has not come, or the process is told to stop before."""
+    waits = [asyncio.ensure_future(one.wait()) for one in (event, stopping)]
+    await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    return event.is_set()
