@@ -14,7 +14,9 @@ from quorate.core.messages import Message
 from quorate.core.ports import OpenReport, Space, WriteOperation
 from quorate.core.record import Context
 from quorate.core.ring.create import create_ring
+from quorate.core.ring.metadata import ClusterMetadata, to_value
 from quorate.core.ring.ring import Member, Ring
+from quorate.core.ring.transition import Departed, staged
 from quorate.core.store import Failure, GetRequest, GetResult, PutRequest, PutResult
 from quorate.node.cluster_view import BucketView
 from quorate.node.node import Node
@@ -127,6 +129,9 @@ class DictEngine:
         else:
             self._ports.call_soon(lambda: done(self.failure))
 
+    def data_bytes(self) -> int:
+        return sum(len(key) + len(value) for (_, key), value in self.data.items())
+
     def free_fraction(self) -> float:
         return self.free
 
@@ -154,7 +159,9 @@ class Wire:
         cluster = self._cluster
         return cluster.world.now_ms if member in cluster.talking else cluster.heard_ms.get((self._number, member), 0.0)
 
-    def set_members(self, members: Sequence[Member]) -> None:
+    def set_members(
+        self, members: Sequence[Member], departed: Sequence[Departed] = (), lingering: Sequence[int] = ()
+    ) -> None:
         pass
 
 
@@ -168,6 +175,7 @@ class SmallCluster:
         self.world = World()
         self.ring: Ring = create_ring("ab" * 16, [member(number) for number in range(1, size + 1)], partitions)
         self.defaults = default_properties(size)
+        self.founding = to_value(ClusterMetadata(staged(self.ring), self.defaults), 0)
         self.ports: dict[int, Ports] = {}
         self.engines: dict[int, DictEngine] = {}
         self.nodes: dict[int, Node] = {}
@@ -191,7 +199,10 @@ class SmallCluster:
             for other in self.nodes:
                 if other != number:
                     node.on_connected(other)
-        self.world.run(5)
+        self.world.run(10)
+        assert all(node._shared.view.told for node in self.nodes.values()), (
+            "new nodes tell each other that they are new"
+        )
         self.sent.clear()
 
     def boot(self, number: int) -> None:
@@ -201,13 +212,13 @@ class SmallCluster:
         engine._ports = ports = self.ports[number]
         node = Node(
             member_number=number,
-            ring=self.ring,
+            founding=self.founding,
+            own=self.ring.member(number),
             engine=engine,
             transport=Wire(self, number),
             clock=ports,
             scheduler=ports,
             rng=ports,
-            defaults=self.defaults,
             options=self.options
             if self.anti_entropy
             else msgspec.structs.replace(self.options, anti_entropy_interval_ms=0),
@@ -247,7 +258,7 @@ class SmallCluster:
                 self.nodes[number].on_connected(other)
 
     def linked(self, one: int, other: int) -> bool:
-        return (one, other) not in self._cut and self.ports[other].alive
+        return (one, other) not in self._cut and other in self.nodes and self.ports[other].alive
 
     def transmit(self, sender: int, target: int, message: Message) -> None:
         self.sent.append((sender, target, message))

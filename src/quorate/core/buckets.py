@@ -1,6 +1,6 @@
 """Bucket properties: consistency as something a bucket declares, not a puzzle for every call.
 
-Properties are versioned cluster metadata. A request of a client carries none, so no two clients can disagree about a
+Properties are cluster metadata: decided together with the ring, and versioned with it (`core.ring.metadata`). A request of a client carries none, so no two clients can disagree about a
 bucket; requests between replicas carry the two bits that a replica needs (`durability`, `conflicts`).
 """
 
@@ -82,19 +82,7 @@ def _parsed(name: str, text: str) -> Any:
         raise CallerError(f"{name} must be a whole number; got '{text[:32]}'") from None
 
 
-class VersionedProperties(msgspec.Struct, frozen=True, array_like=True):
-    """A bucket's properties with the version that decides which of two is newer: (version, author)."""
-
-    version: int
-    author: int
-    """Number of the member that made this version: it breaks ties."""
-    properties: BucketProperties
-
-    def newer_than(self, other: VersionedProperties) -> bool:
-        return (self.version, self.author) > (other.version, other.author)
-
-
-BucketTable = dict[bytes, VersionedProperties]
+BucketTable = dict[bytes, BucketProperties]
 """Bucket → properties, only for buckets that were set; the rest have the cluster's defaults."""
 
 
@@ -103,12 +91,3 @@ def default_properties(members: int) -> BucketProperties:
     n = min(3, members)
     quorum = n // 2 + 1
     return BucketProperties(n=n, r=quorum, w=quorum)
-
-
-def merge_tables(mine: BucketTable, theirs: BucketTable) -> BucketTable:
-    """The newer entry of each bucket. Commutative, associative, idempotent."""
-    merged = dict(mine)
-    for bucket, entry in theirs.items():
-        if bucket not in merged or entry.newer_than(merged[bucket]):
-            merged[bucket] = entry
-    return merged

@@ -146,6 +146,8 @@ COLLECT_BATCH_ENTRIES = 64
 COLLECT_BATCHES_PROVEN_MAX = 256
 """Batches whose proof is there and whose quiet time is not over; at this the sweep waits."""
 COLLECT_ATTEMPTS_MAX = 3
+OFFER_ENTRIES_MAX = 256
+"""Records that a node which keeps them no more asks about at once."""
 COLLECT_TIMEOUT_MS = 10_000
 COLLECT_QUIET_MS = 2 * REQUEST_TIMEOUT_MAX_MS + 60_000
 """Between the proof and the removal: longer than any message that carries a record may be under way. A read repair may

@@ -1,9 +1,10 @@
 """Messages between nodes. Each is a msgpack array whose first element is its tag; msgspec checks every type on arrival.
 
 A frame is one list of messages: everything sent to a peer within one turn of the loop. Requests carry an id that the
-reply repeats, the time that remains (`remaining_ms`), and the sender's ring version.
+reply repeats, the time that remains (`remaining_ms`), and the sender's ring version: a replica carries out a request
+only while it goes by the same ring (`core.ring.advance`).
 
-Wire version 1. A new message gets a new tag; a message gets new fields only at its end, with defaults, so that wire
+Tags 30 to 41 are the ring's own (`core.membership.ring_consensus`, `gossip`); 10 and 11 are not used any more. A new message gets a new tag; a message gets new fields only at its end, with defaults, so that wire
 versions N and N−1 understand each other.
 """
 
@@ -13,10 +14,20 @@ from enum import IntEnum
 
 import msgspec
 
-from quorate.core.buckets import BucketTable
+from quorate.core.membership.gossip import GossipDigest, GossipStates, GossipSyn
+from quorate.core.membership.ring_consensus import (
+    Accept,
+    Announcement,
+    Assent,
+    Prepare,
+    Promise,
+    RecallAnswer,
+    RecallQuestion,
+    Refusal,
+    RingAsk,
+    RingValue,
+)
 from quorate.core.store import Failure, GetRequest, GetResult, PutRequest, PutResult
-
-WIRE_VERSION = 1
 
 
 class Status(IntEnum):
@@ -26,6 +37,7 @@ class Status(IntEnum):
     ABSENT = 1
     """There is no record (a read), which is an answer, and counts towards R."""
     STALE_RING = 2
+    """The replica goes by a newer ring than the request, which it sends along (`Announcement`), or did before."""
     NOT_REPLICA = 3
     FENCED = 4
     OVERLOADED = 5
@@ -155,18 +167,6 @@ class ScanReply(_Message, frozen=True, tag=9):
     id: int
     status: int
     partitions: list[ScannedPartition]
-
-
-class Buckets(_Message, frozen=True, tag=10):
-    """The sender's bucket table, to merge; `id` 0 asks for no reply."""
-
-    id: int
-    table: BucketTable
-
-
-class BucketsReply(_Message, frozen=True, tag=11):
-    id: int
-    status: int
 
 
 class StatusRequest(_Message, frozen=True, tag=12):
@@ -345,6 +345,65 @@ class Life(_Message, frozen=True, tag=29):
     heard_ceiling: int
 
 
+class StandingAsk(_Message, frozen=True, tag=42):
+    """Where do you stand in the change of the ring that is under way?"""
+
+    id: int
+
+
+class StandingReply(_Message, frozen=True, tag=43):
+    """Ranks (forced, version): the newest ring that the sender has adopted durably, and the ring that began the plan
+    for which it holds all that it is to own ((0, 0): none)."""
+
+    id: int
+    confirmed: tuple[int, int]
+    filled: tuple[int, int]
+
+
+class Candidacy(_Message, frozen=True, tag=44):
+    """A node that is no member yet says what it would be as one; its number is 0. Answered by a `CandidacyReply`."""
+
+    id: str
+    name: str
+    host: str
+    zone: str
+    weight: int
+    peer_address: str
+    client_address: str
+    http_address: str
+    software: str
+    engine: str
+
+
+class CandidacyReply(_Message, frozen=True, tag=45):
+    """`ring` is the newest that the sender knows: the candidate is a member when its id stands there.
+
+    `refused`: why it never can be; empty: it is noted, and waits for an operator. The rest is what a member has to know
+    of its cluster beside the ring.
+    """
+
+    ring: RingValue
+    refused: str
+    grace_s: int
+
+
+class Offer(_Message, frozen=True, tag=46):
+    """The sender is no replica of these any more, and would forget them: (storage key, digest)."""
+
+    id: int
+    remaining_ms: int
+    ring_version: int
+    entries: list[tuple[bytes, int]]
+
+
+class OfferReply(_Message, frozen=True, tag=47):
+    """The places in `entries` of which this replica holds just that; whatever else there is, it should be sent."""
+
+    id: int
+    status: int
+    places: list[int]
+
+
 Message = (
     Write
     | HintedWrite
@@ -359,8 +418,6 @@ Message = (
     | ForwardReply
     | Scan
     | ScanReply
-    | Buckets
-    | BucketsReply
     | StatusRequest
     | StatusReply
     | TreeRoots
@@ -375,4 +432,22 @@ Message = (
     | AbsenceAsk
     | AbsenceReply
     | Life
+    | Prepare
+    | Accept
+    | Promise
+    | Assent
+    | Refusal
+    | Announcement
+    | RecallQuestion
+    | RecallAnswer
+    | RingAsk
+    | GossipSyn
+    | GossipDigest
+    | GossipStates
+    | StandingAsk
+    | StandingReply
+    | Candidacy
+    | CandidacyReply
+    | Offer
+    | OfferReply
 )

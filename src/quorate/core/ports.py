@@ -17,8 +17,9 @@ from typing import Protocol
 import msgspec
 
 from quorate.core.errors import StorageError
-from quorate.core.messages import Message
+from quorate.core.messages import Candidacy, CandidacyReply, Message
 from quorate.core.ring.ring import Member
+from quorate.core.ring.transition import Departed
 
 
 class Clock(Protocol):
@@ -74,6 +75,14 @@ class PeerHandler(Protocol):
         """Everything outstanding towards `member` may be lost."""
         ...
 
+    def on_candidacy(self, message: Candidacy, answer: Callable[[CandidacyReply], None]) -> None:
+        """A node that holds the cluster's secret, and is no member, asks to become one; `answer` at once, or never."""
+        ...
+
+    def on_removed(self, reason: str) -> None:
+        """A member refused this node by name, because it was removed from the cluster; `reason` is for people."""
+        ...
+
 
 class Transport(Protocol):
     """Messages to other members: unreliable, unordered across reconnects, never duplicated by TCP but so by retries.
@@ -99,8 +108,16 @@ class Transport(Protocol):
         """
         ...
 
-    def set_members(self, members: Sequence[Member]) -> None:
-        """The members to stay connected with (this node itself is skipped); others are disconnected."""
+    def set_members(
+        self, members: Sequence[Member], departed: Sequence[Departed] = (), lingering: Sequence[int] = ()
+    ) -> None:
+        """The members to stay connected with (this node itself is skipped); others are disconnected.
+
+        `departed`: who was removed and is refused by that name. `lingering`: numbers of those among them whose present
+        connection, if there is one, may last until they end it: they may have something to hand over (hard case 14).
+        A member that this node does not know yet, with a number above all that it knows, is let in once it has proved
+        that it holds the secret: it brings a newer ring.
+        """
         ...
 
 
@@ -152,6 +169,10 @@ class Engine(Protocol):
 
     def sync(self, done: Callable[[StorageError | None], None]) -> None:
         """Bring everything written so far to the disk without blocking the loop, then call `done` on the loop."""
+        ...
+
+    def data_bytes(self) -> int:
+        """About how many bytes the records take: for people, and for plans."""
         ...
 
     def free_fraction(self) -> float:

@@ -62,11 +62,14 @@ class PutResult(msgspec.Struct, array_like=True, frozen=True, tag=2, gc=False):
     """How many siblings, tombstones included, the coordinator holds now; more than 1: a conflict exists."""
 
 
-FailureKind = Literal["caller", "unavailable", "overloaded", "unknown"]
+FailureKind = Literal["caller", "unavailable", "overloaded", "unknown", "stale"]
 
 
 class Failure(msgspec.Struct, array_like=True, frozen=True, tag=3, gc=False):
-    """Why a request failed: `caller` and `unavailable`, `overloaded` mean not done; `unknown` may be done."""
+    """Why a request failed: `caller` and `unavailable`, `overloaded` mean not done; `unknown` may be done.
+
+    `stale` is between nodes alone: not done, since the request was placed by an older ring than the answerer's.
+    """
 
     kind: FailureKind
     message: str
@@ -88,6 +91,23 @@ class KeysPage(msgspec.Struct, frozen=True):
     keys: list[bytes]
     cursor: str
     """Where the next page begins; empty: this was the last."""
+
+
+WishKind = Literal["join", "leave", "replace", "weight"]
+
+
+class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A change of membership that an operator asks for. Members and candidates are named by name or id."""
+
+    kind: WishKind
+    node: str
+    """The candidate that joins, or the member that leaves, is replaced, or gets another weight."""
+    by: str = ""
+    """`replace`: the candidate that takes its place."""
+    weight: int = 0
+    """`weight`: the new one."""
+    stopped: bool = False
+    """`leave`, `replace`: the member has stopped for good, and what only it holds is given up."""
 
 
 class Admin(msgspec.Struct, frozen=True):
@@ -132,7 +152,53 @@ class Store(Protocol):
         """Change properties; replies when a majority of the members know it."""
         ...
 
-    def ring(self) -> Ring: ...
+    def plan(self, wish: Wish, reply: Callable[[Admin | Failure], None]) -> None:
+        """What granting `wish` would do, without doing it. The document:
+
+        id, kind, ring_version (for which it holds), partitions_moved (tokens that get another owner), fewest_moves (how
+        many must at least), copies (of partitions that are made), bytes (about how much that is), flows: [{from, to,
+        partitions}] (tokens), members: [{name, weight, owns_before, owns_after, copies_before, copies_after}],
+        warnings: [text].
+        """
+        ...
+
+    def commit(self, wish: Wish, plan_id: str, reply: Callable[[Admin | Failure], None]) -> None:
+        """Begin the plan that `plan` gave for `wish`; replies with the document of `transfers` when that is decided.
+
+        Fails with `caller` if the plan does not hold any more, since the ring has changed: plan again.
+        """
+        ...
+
+    def abort(self, reply: Callable[[Admin | Failure], None]) -> None:
+        """Take back the plan under way, if it can be; replies as `transfers`."""
+        ...
+
+    def force(self, lost: list[str], reply: Callable[[Admin | Failure], None]) -> None:
+        """The operator's word that a majority, with all of the members `lost`, is lost for good: remove them without
+        asking anybody. What only they hold is given up. Replies as `transfers`."""
+        ...
+
+    def transfers(self, reply: Callable[[Admin | Failure], None]) -> None:
+        """The change of membership that is under way. The document:
+
+        ring_version, forced, plan (its id or null; all that follows is only there with a plan), stage ("read old",
+        "read new"), began_version, joining: [name], leaving: [name], stopped: [name], waiting: [text],
+        members: [{name, confirmed (ring version), filled (bool, null if it need not be), partitions (to be filled),
+        partitions_left, received_records, received_bytes, bytes_per_s, seconds_left (null: unknown),
+        waits_for: [{partitions ("0-3 7"), members: [name], reason}]}].
+        """
+        ...
+
+    def members(self, reply: Callable[[Admin | Failure], None]) -> None:
+        """Who belongs to the cluster. The document: ring_version, members: [{name, number, id, host, zone, weight,
+        peer_address, client_address, http_address, owns, state ("up", "suspected", "down"), reason, side ("stays",
+        "joins", "leaves"), confirmed (ring version), software, wire_version}], candidates: [{name, id, host, zone,
+        weight, peer_address, client_address, heard_s_ago}], departed: [{number, id}]."""
+        ...
+
+    def ring(self) -> Ring:
+        """The ring with all that is in it (`core.ring.metadata.read_ring` gives what readers go by)."""
+        ...
 
     def self_number(self) -> int: ...
 

@@ -169,7 +169,11 @@ class Absence:
         """Has one other replica of every partition that this node holds answered?"""
         for n in self._node.trees.n_values():
             for placement in self._node.view.placements_of(n):
-                if placement.local and placement.others and not any(other in self._heard for other in placement.others):
+                if (
+                    placement.stores
+                    and placement.other_homes
+                    and not any(other in self._heard for other in placement.other_homes)
+                ):
                     return False
         return True
 
@@ -202,13 +206,13 @@ def ranges_to_empty(node: NodeContext) -> Iterator[tuple[bytes, bytes]]:
     view = node.view
     default_n = view.bucket(b"").properties.n
     special = sorted(
-        (bucket for bucket, entry in view.table.items() if entry.properties.n != default_n),
+        (bucket for bucket, properties in view.metadata.buckets.items() if properties.n != default_n),
         key=lambda bucket: (len(bucket), bucket),
     )
     single = [bucket for bucket in special if view.bucket(bucket).properties.n == 1]
     start = b""
     for partition, placement in enumerate(view.placements_of(1)):
-        if not placement.local:
+        if not placement.stores:
             continue
         if default_n == 1:
             yield start, partition.to_bytes(2, "big")

@@ -81,8 +81,7 @@ class AntiEntropy:
     def wake(self, peer: int) -> None:
         """`peer` has connected: it may have missed a lot, or be new."""
         self._turn_of.pop(peer, None)
-        if self._node.filling.partitions:
-            # Nothing that this node holds may be read before: there is no time to lose.
+        if self._urgent():
             self._due_ms = 0.0
             self._node.scheduler.call_soon(self._begin_if_due)
         else:
@@ -112,9 +111,9 @@ class AntiEntropy:
         self._turn_of[peer] = self._turns
         figures = await exchange.run()
         self._exchange = None
+        for n, partition in figures.gone_through:
+            self._filled_with(peer, partition, n, exchange)
         if node.filling.partitions:
-            for n, partition in figures.gone_through:
-                node.filling.on_compared(peer, partition, n)
             node.filling.on_exchanged(peer, in_vain=bool(figures.ended_because) and not figures.compared)
         self._last = figures
         node.count("exchanges")
@@ -131,7 +130,7 @@ class AntiEntropy:
         return figures
 
     def note(self, peer: int, found: PartitionFigures) -> None:
-        """A partition was compared in full."""
+        """A partition was compared in full, by the exchange that is under way."""
         now_ms = self._node.clock.wall_ms()
         history = self._history.setdefault(found.n, {}).setdefault(found.partition, PartitionHistory())
         history.compared_ms, history.peer = now_ms, peer
@@ -139,14 +138,34 @@ class AntiEntropy:
             history.differed_ms = now_ms
             history.received += found.received
             history.sent += found.sent
-        self._node.filling.on_compared(peer, found.partition, found.n)
+        assert self._exchange is not None
+        self._filled_with(peer, found.partition, found.n, self._exchange)
         self._damage.on_compared(peer, found.partition, found.n)
+
+    def _filled_with(self, peer: int, partition: int, n: int, exchange: Exchange) -> None:
+        """What this node holds of a placement is what `peer` held. It counts only by the ring that both go by now."""
+        if exchange.ring_version == self._node.view.version:
+            self._node.filling.on_compared(peer, partition, n)
+            self._node.plan_filling.on_compared(peer, partition, n)
+
+    def on_ring(self) -> None:
+        """This node goes by a newer ring: it may have others to compare with, and may be new somewhere."""
+        members = self._node.view.names
+        self._turn_of = {member: turn for member, turn in self._turn_of.items() if member in members}
+        if self._urgent():
+            self._turn_of = {}
+            self._due_ms = 0.0
+            self._node.scheduler.call_soon(self._begin_if_due)
+
+    def _urgent(self) -> bool:
+        """Is this node waiting to be filled? Then there is no time to lose."""
+        return bool(self._node.filling.partitions) or self._node.plan_filling.pending
 
     def report(self) -> dict[str, Any]:
         """For people: how much was compared how long ago, and each partition by itself."""
         node = self._node
         shared = {
-            n: [p for p, placement in enumerate(node.view.placements_of(n)) if placement.local and placement.others]
+            n: [p for p, found in enumerate(node.view.placements_of(n)) if found.stores and found.other_homes]
             for n in node.trees.n_values()
         }
         times = [
@@ -205,7 +224,7 @@ class AntiEntropy:
     def _begin_if_due(self) -> None:
         node = self._node
         now_ms = node.clock.monotonic_ms()
-        wanted = node.options.anti_entropy_interval_ms > 0 or node.filling.partitions
+        wanted = node.options.anti_entropy_interval_ms > 0 or self._urgent()
         idle = self._exchange is None and not self._held and not node.fenced_because
         if wanted and idle and now_ms >= self._due_ms:
             peer = self._next_peer()
@@ -220,7 +239,7 @@ class AntiEntropy:
         """
         node = self._node
         usable = [m for m in node.view.other_numbers if node.usable(m) and not self._delivers_to(m)]
-        if not node.filling.partitions:
+        if not self._urgent():
             usable = [member for member in usable if member not in node.detector.unready]
         return min(usable, key=lambda member: self._turn_of.get(member, 0), default=0)
 
@@ -229,7 +248,7 @@ class AntiEntropy:
         delay_ms = self._jittered(float(node.options.anti_entropy_interval_ms))
         if figures.unready:
             delay_ms = min(delay_ms, self._jittered(UNREADY_DELAY_MS))
-        if node.filling.partitions:
+        if self._urgent():
             delay_ms = min(delay_ms, SOON_MS)
         waits = any(node.usable(member) and member not in self._turn_of for member in node.view.other_numbers)
         if waits or figures.received + figures.sent >= MUCH_MOVED:

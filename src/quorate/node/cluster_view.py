@@ -1,39 +1,50 @@
 """What this node knows of the cluster: the ring, the buckets' properties, and per partition who is asked for what.
 
-The view is rebuilt when the ring or a bucket's properties change, and only looked up on the hot path. It is persisted
-in the META space, each document with a checksum, so that a torn or damaged one is noticed, never believed (hard case
-26).
+The view is made anew when a newer ring has been adopted (`ring_keeper`), and only looked up on the hot path.
+
+While a plan is under way a partition may have two sides (`core.ring.joint`): those that are read coordinate, and all
+homes of both sides keep what is written. In a steady ring the two are the same.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from quorate.core import messages
-from quorate.core.buckets import BucketProperties, BucketTable, merge_tables
-from quorate.core.ports import Engine, Space
-from quorate.core.ring.preference import PreferenceLists
-from quorate.core.ring.ring import Ring
-from quorate.node.documents import load, sealed
-
-RING_KEY = b"ring"
-BUCKETS_KEY = b"buckets"
+from quorate.core.buckets import BucketProperties
+from quorate.core.ring.joint import JointPlacement, JointPlacements
+from quorate.core.ring.metadata import ClusterMetadata, quorums, read_ring
 
 
 class Placement:
     """One partition as this node sees it: who replicates it, and which of them are others."""
 
-    __slots__ = ("fallbacks", "healthy_plan", "local", "others", "replicas")
+    __slots__ = (
+        "coordinates",
+        "fallbacks",
+        "healthy_plan",
+        "homes",
+        "other_homes",
+        "others",
+        "replicas",
+        "sides",
+        "stores",
+    )
 
-    def __init__(self, replicas: tuple[int, ...], fallbacks: tuple[int, ...], self_number: int) -> None:
-        self.replicas = replicas
-        self.fallbacks = fallbacks
+    def __init__(self, joint: JointPlacement, self_number: int) -> None:
+        self.replicas = joint.replicas
+        """Those that are read, and coordinate."""
+        self.homes = joint.homes
+        """Those that are written: the replicas, and during a plan those of its other side."""
+        self.sides = joint.sides if joint.changing else ()
+        """(before, after) while they differ; W of each make a write."""
+        self.fallbacks = joint.fallbacks
         self.healthy_plan: Any = None
         """Kept here by `put_plan`."""
-        self.local = self_number in replicas
-        self.others = tuple(number for number in replicas if number != self_number)
+        self.coordinates = joint.coordinates(self_number)
+        self.stores = joint.stores(self_number)
+        self.others = tuple(number for number in joint.replicas if number != self_number)
+        self.other_homes = tuple(number for number in joint.homes if number != self_number)
 
 
 class BucketView:
@@ -57,22 +68,28 @@ class BucketView:
 class ClusterView:
     """Ring and buckets, with their tables; `names` maps numbers to names for messages to people."""
 
-    def __init__(self, *, self_number: int, ring: Ring, defaults: BucketProperties, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, self_number: int, metadata: ClusterMetadata) -> None:
         self._self_number = self_number
-        self._defaults = defaults
-        self.table: BucketTable = {}
-        self.told = len(ring.members) == 1
-        """Has anybody told this store the buckets' properties, if only that none were set? A new disk knows nothing."""
-        raw_ring = load(engine, RING_KEY)
-        raw_table = load(engine, BUCKETS_KEY)
-        self.ring = msgspec.msgpack.decode(raw_ring, type=Ring) if raw_ring is not None else ring
-        if raw_table is not None:
-            self.table = msgspec.msgpack.decode(raw_table, type=BucketTable)
-            self.told = True
-        self._rebuild()
-        if raw_ring is None:
-            self._engine.write([(Space.META, RING_KEY, sealed(msgspec.msgpack.encode(self.ring)))])
+        self.told = False
+        """Does this store know how the cluster stands? One that was wiped has to be told first (`recall`)."""
+        self.take_over(metadata)
+
+    def take_over(self, metadata: ClusterMetadata) -> None:
+        """Go by `metadata` from now on."""
+        self.metadata = metadata
+        self.ring = ring = metadata.ring
+        self.version = ring.version
+        """What requests between nodes carry."""
+        self.read_ring = read_ring(ring)
+        self.joint = JointPlacements(ring)
+        self.quorums = quorums(metadata)
+        self.names = {member.number: member.name for member in ring.members}
+        self.is_member = self._self_number in self.names
+        """Not any more once this node has left the cluster."""
+        self.other_numbers = tuple(member.number for member in ring.members if member.number != self._self_number)
+        self._placements: dict[int, list[Placement]] = {}
+        self._default_view = self._view(metadata.defaults)
+        self._views = {bucket: self._view(found) for bucket, found in metadata.buckets.items()}
 
     def bucket(self, bucket: bytes) -> BucketView:
         """The view of a bucket: its own properties if they were set, else the cluster's defaults."""
@@ -83,32 +100,10 @@ class ClusterView:
         """The placement of every partition for the buckets with this n; empty if there is no such bucket here."""
         return self._placements.get(n, [])
 
-    def merge_buckets(self, theirs: BucketTable, told: bool = True) -> bool:
-        """Take over what is newer in a peer's table, and persist it; True if anything was. Raises `StorageError`.
-
-        `told`: after this the store knows what there is to know, even if that is nothing.
-        """
-        merged = merge_tables(self.table, theirs)
-        if merged == self.table and (self.told or not told):
-            return False
-        self._engine.write([(Space.META, BUCKETS_KEY, sealed(msgspec.msgpack.encode(merged)))])
-        self.table = merged
-        self.told = True
-        self._rebuild()
-        return True
-
-    def _rebuild(self) -> None:
-        self.preference_lists = PreferenceLists(self.ring)
-        self.names = {member.number: member.name for member in self.ring.members}
-        self.other_numbers = tuple(member.number for member in self.ring.members if member.number != self._self_number)
-        self._placements: dict[int, list[Placement]] = {}
-        self._default_view = self._view(self._defaults)
-        self._views = {bucket: self._view(entry.properties) for bucket, entry in self.table.items()}
-
     def _view(self, properties: BucketProperties) -> BucketView:
         placements = self._placements.get(properties.n)
         if placements is None:
-            lists = [self.preference_lists.of(p, properties.n) for p in range(self.ring.partitions)]
-            placements = [Placement(found.replicas, found.fallbacks, self._self_number) for found in lists]
+            joint, number = self.joint, self._self_number
+            placements = [Placement(joint.of(p, properties.n), number) for p in range(self.ring.partitions)]
             self._placements[properties.n] = placements
         return BucketView(properties, placements)

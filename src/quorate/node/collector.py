@@ -93,7 +93,7 @@ class Collector:
         if not all(node.usable(member) for member in replicas):
             node.count("collections_without_proof")
             return
-        horizon_ms, version = self.horizon_ms(), node.view.ring.version
+        horizon_ms, version = self.horizon_ms(), node.view.version
         answers = await _answers(
             node, others, lambda number: CollectAsk(number, COLLECT_TIMEOUT_MS, version, horizon_ms, entries)
         )
@@ -120,7 +120,7 @@ class Collector:
         node = self._node
         await admission(node, len(proof.entries))
         entries = [entry for entry in proof.entries if self._replicas(entry[0]) == proof.replicas]
-        if node.fenced_because or node.view.ring.version != proof.ring_version or not entries:
+        if node.fenced_because or node.view.version != proof.ring_version or not entries:
             node.count("collections_given_up")
             return
         try:
@@ -194,7 +194,7 @@ class Collector:
             node.count("expired_requests_dropped")
             return False
         status = Status.OK
-        if message.ring_version != node.view.ring.version:
+        if message.ring_version != node.view.version:
             status = Status.STALE_RING
         elif node.fenced_because:
             status = Status.FENCED
@@ -255,7 +255,7 @@ class Collector:
     def _replicas(self, key: bytes) -> tuple[int, ...]:
         partition, bucket, _ = split_storage_key(key)
         placements = self._node.view.bucket(bucket).placements
-        return placements[partition].replicas if partition < len(placements) else ()
+        return placements[partition].homes if partition < len(placements) else ()
 
     def _is_replica(self, key: bytes) -> bool:
         try:

@@ -5,7 +5,7 @@ A plain bundle made once by `Node`, so that an operation holds one reference and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from quorate.core.admission.background import BackgroundAdmission
@@ -15,7 +15,7 @@ from quorate.core.admission.read_latency import LatencyQuantile
 from quorate.core.causality.hybrid_logical_clock import HybridLogicalClock
 from quorate.core.membership.failure_detector import FailureDetector
 from quorate.core.ports import Clock, Engine, Rng, Scheduler, Transport
-from quorate.core.store import Failure
+from quorate.core.store import Failure, GetRequest, GetResult, PutRequest, PutResult
 from quorate.node.cluster_view import ClusterView
 from quorate.node.commit_queue import CommitQueue
 from quorate.node.epochs import Epochs
@@ -27,6 +27,8 @@ from quorate.node.trees import Trees
 
 if TYPE_CHECKING:
     from quorate.node.filling import Filling
+    from quorate.node.plan_filling import PlanFilling
+    from quorate.node.ring_keeper import RingKeeper
 
 HEDGE_FRACTION = 0.05
 RETRY_FRACTION = 0.05
@@ -48,6 +50,7 @@ class NodeContext:
         "epochs",
         "fenced_because",
         "filling",
+        "get_again",
         "hedges",
         "hints",
         "hybrid_clock",
@@ -55,11 +58,14 @@ class NodeContext:
         "in_flight_bytes",
         "observed_every",
         "options",
+        "plan_filling",
+        "put_again",
         "read_latency",
         "records",
         "requests",
         "requests_made",
         "retries",
+        "rings",
         "rng",
         "scheduler",
         "self_number",
@@ -78,6 +84,7 @@ class NodeContext:
     hints: HintStore
     hybrid_clock: HybridLogicalClock
     options: NodeOptions
+    plan_filling: PlanFilling
     records: RecordStore
     requests: RequestTable
     rng: Rng
@@ -86,6 +93,10 @@ class NodeContext:
     transport: Transport
     trees: Trees
     view: ClusterView
+    rings: RingKeeper
+    get_again: Callable[[GetRequest, Callable[[GetResult | Failure], None]], None]
+    """Coordinate or forward a get once more, under the present ring."""
+    put_again: Callable[[PutRequest, Callable[[PutResult | Failure], None]], None]
 
     def __init__(self) -> None:
         self.counters: dict[str, int] = {}

@@ -16,14 +16,16 @@ from quorate.core.keyspace import canonical_name, slot_of_name, storage_key
 from quorate.core.limits import REQUEST_TIMEOUT_MAX_MS, SLOTS
 from quorate.core.messages import NO_BASE
 from quorate.core.store import Failure, GetRequest, PutRequest, PutResult
-from quorate.node.bucket_changes import NOT_TOLD
 from quorate.node.cluster_view import BucketView, Placement
 from quorate.node.context import NodeContext
 from quorate.node.forward import ForwardOperation
 from quorate.node.get_operation import GetOperation, GetReply
-from quorate.node.put_operation import PutOperation, PutReply
+from quorate.node.put_operation import PutOperation, PutReply, make_put
 from quorate.node.put_plan import plan_put
 from quorate.node.records import Base
+
+NOT_TOLD = "this node has a new disk and waits for its peers to tell it how the cluster stands; ask another node"
+LEFT = "this node has left the cluster, and no replica can be reached from it; ask another node"
 
 
 def _written(operation: PutOperation, written: bool) -> None:
@@ -56,7 +58,7 @@ class Coordinator:
             reply(refusal)
             return
         partition, placement = self.place(bucket, request.bucket, request.key)
-        if placement.local:
+        if placement.coordinates:
             key = storage_key(partition, request.bucket, request.key)
             GetOperation(node, bucket, placement, key, r, timeout_ms).start(reply)
         else:
@@ -78,7 +80,7 @@ class Coordinator:
         key = storage_key(partition, request.bucket, request.key)
 
         def coordinate(left_ms: int, reply: GetReply) -> None:
-            if bucket.properties.strict:
+            if bucket.properties.strict or not node.view.is_member:
                 # What a fallback holds, or does not hold, is no answer here.
                 replicas = list(placement.replicas)
                 reply(node.failure("unavailable", "no replica of this key could be reached", replicas))
@@ -103,7 +105,7 @@ class Coordinator:
         partition, placement = self.place(bucket, request.bucket, request.key)
         # Where its copy is being filled, others know better what a put overwrites that does not say so itself.
         elsewhere = request.overwrite_seen and not remaining_ms and partition in node.filling.partitions
-        if placement.local and not node.fenced_because and not elsewhere:
+        if placement.coordinates and not node.fenced_because and not elsewhere:
             self._coordinate_put(request, reply, bucket, placement, partition, w, timeout_ms)
         else:
             self._forward_put(request, reply, bucket, placement, partition, w, timeout_ms, remaining_ms)
@@ -151,9 +153,12 @@ class Coordinator:
         timeout_ms: int,
     ) -> None:
         node = self._node
+        if not node.view.is_member:
+            reply(Failure("unavailable", LEFT))
+            return
         strict = bucket.properties.strict or request.strict
         plan = plan_put(node, placement, strict)
-        if plan.copies < w or (strict and not placement.local):
+        if plan.copies < w or (strict and not placement.coordinates):
             message = f"the write needs {w} nodes and {plan.copies} can be reached"
             reply(node.failure("unavailable", message, plan.unusable))
             return
@@ -161,11 +166,11 @@ class Coordinator:
         ttl_ms = request.ttl_ms if request.ttl_ms >= 0 else bucket.ttl_ms
         since_ms = 0
         try:
-            if placement.local:
+            if placement.coordinates:
                 found = node.records.base(key)
             else:
-                found = Base(*node.hints.held(placement.replicas, key, plan.orphans[0]), NO_BASE)
-                since_ms = node.hints.oldest_ms(placement.replicas, key)
+                found = Base(*node.hints.held(placement.homes, key, plan.orphans[0]), NO_BASE)
+                since_ms = node.hints.oldest_ms(placement.homes, key)
             new, body, marker, base = node.records.coordinate(found, request, ttl_ms, bucket.last_write_wins)
         except CallerError as error:
             reply(Failure("caller", str(error)))
@@ -177,10 +182,11 @@ class Coordinator:
             reply(Failure("unavailable", f"this node's disk failed: {error}"))
             return
         result = PutResult(context_of(new), len(new.siblings))
-        home = 0 if placement.local else plan.orphans.pop(0)
-        operation = PutOperation(node, bucket, placement, plan, key, body, base, result, w, timeout_ms, strict, reply)
+        home = 0 if placement.coordinates else plan.orphans.pop(0)
+        own_home = home or node.self_number
+        what = (key, body, base, result)
+        operation = make_put(node, bucket, placement, plan, *what, w, timeout_ms, strict, reply, own_home)
         if home:
-            operation.own_home = home
             operation.since_ms = since_ms
             self._keep_as_fallback(operation, home, marker, bucket.synced)
         elif bucket.synced:
@@ -221,7 +227,11 @@ class Coordinator:
     ) -> None:
         node = self._node
         if remaining_ms:
-            why = f"its disk failed ({node.fenced_because})" if placement.local else "it holds no replica of the key"
+            why = (
+                f"its disk failed ({node.fenced_because})"
+                if placement.coordinates
+                else "it holds no replica of the key"
+            )
             reply(Failure("unavailable", f"the node that the request was handed to cannot serve it: {why}"))
             return
         ForwardOperation(node, placement, request, timeout_ms, reply, stand_in, homes_only).start()

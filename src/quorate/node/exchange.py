@@ -148,7 +148,7 @@ class Exchange:
         self._peer = peer
         self._bucket = bucket
         self._on_compared = on_compared
-        self._ring_version = node.view.ring.version
+        self.ring_version = node.view.version
         self._leaf_count = node.trees.leaf_count
         self.figures = ExchangeFigures()
         self.stopped = False
@@ -171,7 +171,7 @@ class Exchange:
         return [
             partition
             for partition, placement in enumerate(self._node.view.placements_of(n))
-            if placement.local and self._peer in placement.others
+            if placement.stores and self._peer in placement.other_homes
         ]
 
     async def _compare(self, partitions: list[int], n: int) -> None:
@@ -200,7 +200,7 @@ class Exchange:
             return []
         roots = _packed([trees.root(partition, n) for partition in ready])
         reply = await self._ask(
-            lambda number: TreeRoots(number, EXCHANGE_TIMEOUT_MS, self._ring_version, n, ready, roots), TreeRootsReply
+            lambda number: TreeRoots(number, EXCHANGE_TIMEOUT_MS, self.ring_version, n, ready, roots), TreeRootsReply
         )
         self.figures.payload_bytes += len(roots) + 3 * (len(ready) + len(reply.differing) + len(reply.unready))
         differing, unready = dict.fromkeys(reply.differing), dict.fromkeys(reply.unready)
@@ -243,7 +243,7 @@ class Exchange:
         for width in widths(self._leaf_count):
             asked = children(nodes, above, width)
             sums = _packed(self._tree(found).sums(width, asked))
-            reply = await self._ask(_sums_question(self._ring_version, found, width, asked, sums), TreeSumsReply)
+            reply = await self._ask(_sums_question(self.ring_version, found, width, asked, sums), TreeSumsReply)
             self.figures.payload_bytes += len(sums) + 3 * (len(asked) + len(reply.differing))
             differing = dict.fromkeys(reply.differing)
             above, nodes = width, [number for number in asked if number in differing]
@@ -261,7 +261,7 @@ class Exchange:
             upto = await LeafScan(self._node, found.n, found.partition, leaves).go_through(after, limit, see)
         except StorageError as error:
             raise _ExchangeGivenUp(f"this node's disk: {error}") from error
-        reply = await self._ask(_keys_question(self._ring_version, found, leaves, after, upto, entries), LeafKeysReply)
+        reply = await self._ask(_keys_question(self.ring_version, found, leaves, after, upto, entries), LeafKeysReply)
         if reply.covered and (reply.covered <= after or (upto and reply.covered > upto)):
             raise _ExchangeGivenUp("the peer answered beyond what it was asked")
         self.figures.payload_bytes += sum(len(key) + _NUMBER_BYTES for key, _ in entries) + 2 * len(leaves)
@@ -365,7 +365,7 @@ class Exchange:
     def _sent(self, key: bytes, body: bytes) -> Wait[bool]:
         """Send one record; was it taken?"""
         flags = self._node.view.bucket(split_storage_key(key)[1]).flags
-        version = self._ring_version
+        version = self.ring_version
         asked = answer(
             self._node,
             self._peer,
@@ -385,7 +385,7 @@ class Exchange:
             raise _ExchangeGivenUp("this node stops")
         if self._node.fenced_because:
             raise _ExchangeGivenUp("this node is fenced")
-        if self._node.view.ring.version != self._ring_version:
+        if self._node.view.version != self.ring_version:
             raise _ExchangeGivenUp("the ring has changed")
 
     async def _ask(self, question: Callable[[int], Message], kind: type[Reply]) -> Reply:

@@ -151,13 +151,13 @@ class ExchangeResponder:
 
     def _refusal(self, message: _Question) -> Status:
         """Why this node takes no part in an exchange at all; or OK."""
-        if message.ring_version != self._node.view.ring.version:
+        if message.ring_version != self._node.view.version:
             return Status.STALE_RING
         return Status.FENCED if self._node.fenced_because else Status.OK
 
     def _is_replica(self, n: int, partition: int) -> bool:
         placements = self._node.view.placements_of(n)
-        return 0 <= partition < len(placements) and placements[partition].local
+        return 0 <= partition < len(placements) and placements[partition].stores
 
     def _partition_status(self, n: int, partition: int) -> Status:
         if not self._is_replica(n, partition):

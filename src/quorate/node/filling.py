@@ -181,7 +181,8 @@ class Filling:
         found = {}
         for n in self._node.trees.n_values():
             placement = self._node.view.placements_of(n)[partition]
-            if placement.local:
+            if placement.stores:
+                # Only who is read: a newcomer that is filled itself has nothing to tell (`core.ring.joint`).
                 for peer in placement.others:
                     found[(peer, n)] = True
         return found

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
+
 from quorate.core.messages import ForwardGet, ForwardPut, ForwardReply
 from quorate.core.store import Failure, GetRequest, PutRequest
 from quorate.node.cluster_view import Placement
@@ -39,6 +41,7 @@ class ForwardOperation:
         "started_ms",
         "target",
         "timeout_ms",
+        "version",
     )
 
     def __init__(
@@ -53,6 +56,7 @@ class ForwardOperation:
     ) -> None:
         """With `homes_only` replicas that are suspected are asked if there are no others; else `stand_in` is called."""
         self.node = node
+        self.version = node.view.version
         self.stand_in = stand_in
         self.homes_only = homes_only
         self.placement = placement
@@ -85,6 +89,13 @@ class ForwardOperation:
         node = self.node
         node.detector.on_answer(member, node.clock.monotonic_ms() - self.sent_ms)
         result = message.result
+        if isinstance(result, Failure) and result.kind == "stale":
+            # It did nothing, and goes by a newer ring, in which others coordinate.
+            if self._may_be_repeated():
+                node.rings.when_newer(self.version, self._begin_again)
+            else:
+                self._give_up()
+            return
         if isinstance(result, Failure) and result.kind != "unknown":
             # This target did nothing. Another one may still, and one that fell silent may already have. What one
             # sheds must not fall on all the others as well, beyond the budget (hard case 32).
@@ -149,7 +160,7 @@ class ForwardOperation:
     def _next_target(self) -> None:
         node = self.node
         remaining_ms = max(1, int(self._remaining_ms()))
-        version = node.view.ring.version
+        version = self.version
         while self.candidates:
             self.target = self.candidates.pop(0)
             request = self.request
@@ -180,6 +191,21 @@ class ForwardOperation:
             self._finish(node.failure("unknown", f"the write was handed to {target}, which did not answer", []))
         else:
             self._finish(node.failure("unavailable", "no replica of this key could be reached", replicas))
+
+    def _begin_again(self) -> None:
+        """Place the request anew, under the newer ring."""
+        node = self.node
+        left_ms = int(self._remaining_ms())
+        if self.id not in node.requests.pending or left_ms <= 0:
+            return
+        self._close()
+        node.count("requests_begun_again")
+        reply = self._or_unknown if self.may_have_arrived else self.reply
+        request = msgspec.structs.replace(self.request, timeout_ms=left_ms)
+        if isinstance(request, GetRequest):
+            node.get_again(request, reply)
+        else:
+            node.put_again(request, reply)
 
     def _or_unknown(self, result: Any) -> None:
         """The stand-in's result, which if it is a failure says nothing of the target that fell silent."""

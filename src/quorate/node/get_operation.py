@@ -25,10 +25,11 @@ from quorate.core.causality.dotted_version_vectors import (
 from quorate.core.collection import beyond_horizon
 from quorate.core.envelope import digest_of
 from quorate.core.errors import DamagedRecord, PeerError, StorageError
+from quorate.core.keyspace import split_storage_key
 from quorate.core.messages import HintedRead, Read, ReadReply, Status, Write
 from quorate.core.quorum.get_tally import ABSENT_DIGEST, ASK_ANOTHER, DONE, FAIL, FETCH, WAIT, GetTally
 from quorate.core.record import EMPTY_CONTEXT, Record, decode_record, encode_record
-from quorate.core.store import Failure, GetResult
+from quorate.core.store import Failure, GetRequest, GetResult
 from quorate.node.cluster_view import BucketView, Placement
 from quorate.node.context import NodeContext
 from quorate.node.evidence import Evidence
@@ -58,6 +59,7 @@ class GetOperation(GetTally):
         "placement",
         "reply",
         "timeout_ms",
+        "version",
     )
 
     def __init__(
@@ -65,6 +67,8 @@ class GetOperation(GetTally):
     ) -> None:
         self.placement = placement
         self.node = node
+        self.version = node.view.version
+        """Of the ring that this get goes by, from its beginning to its end."""
         self.bucket = bucket
         self.key = key
         self.timeout_ms = timeout_ms
@@ -78,7 +82,7 @@ class GetOperation(GetTally):
         candidates = node.nearest_first(others, node.requests.next_turn()) if others else []
         connected = len(candidates)
         suspects = node.detector.suspects
-        if (suspects or connected < len(others) or not placement.local) and not bucket.properties.strict:
+        if (suspects or connected < len(others) or not placement.coordinates) and not bucket.properties.strict:
             candidates = self._with_fallbacks(candidates)
         super().__init__(r, [node.self_number, *candidates[: r - 1]], candidates[r - 1 :])
         if connected < len(others):
@@ -88,7 +92,7 @@ class GetOperation(GetTally):
         """`homes`, and the fallbacks that puts use for those out of reach: before suspects, which may never answer."""
         node = self.node
         usable = [member for member in homes if node.usable(member)]
-        if len(usable) == len(self.placement.replicas) - self.placement.local:
+        if len(usable) == len(self.placement.replicas) - self.placement.coordinates:
             return homes
         fallbacks = [m for m in self.placement.fallbacks if m != node.self_number and node.usable(m)]
         return usable + fallbacks + [member for member in homes if member not in usable]
@@ -129,12 +133,12 @@ class GetOperation(GetTally):
         None: what it holds is no answer. Raises `StorageError`.
         """
         node = self.node
-        if self.placement.local:
+        if self.placement.coordinates:
             if node.filling.partitions and node.filling.unready(self.key):
                 return None
             stored = node.records.read(self.key)
             return (ABSENT_DIGEST, b"") if stored is None else (stored[0], stored[2])
-        record, _ = node.hints.held(list(self.placement.replicas), self.key)
+        record, _ = node.hints.held(list(self.placement.homes), self.key)
         if record is None:
             return ABSENT_DIGEST, b""
         body = encode_record(record)
@@ -153,6 +157,10 @@ class GetOperation(GetTally):
                 verdict = self.on_answer(member, message.digest, message.body)
         elif status == Status.ABSENT:
             verdict = self.on_answer(member, ABSENT_DIGEST, b"")
+        elif status == Status.STALE_RING and not self.answered:
+            node = self.node
+            node.rings.when_newer(self.version, self._begin_again)
+            return
         else:
             if status == Status.NOT_READY:
                 self.node.detector.on_not_ready(member, self.node.clock.monotonic_ms())
@@ -161,6 +169,19 @@ class GetOperation(GetTally):
             self._late(member)
         else:
             self._act(verdict)
+
+    def _begin_again(self) -> None:
+        """The ring has moved on: what was answered under the older one counts for nothing."""
+        if self.answered or self.id not in self.node.requests.pending:
+            return
+        self.answered = self.decided = True
+        node = self.node
+        node.requests.close(self.id)
+        node.in_flight -= 1
+        node.count("requests_begun_again")
+        _, bucket, key = split_storage_key(self.key)
+        left_ms = max(1, int(self._remaining_ms()))
+        node.get_again(GetRequest(bucket, key, self.needed, left_ms), self.reply)
 
     def _too_old(self, body: bytes) -> bool:
         """Is what a fallback keeps beyond the horizon by this node's clock (see `core.collection`)?"""
@@ -237,12 +258,12 @@ class GetOperation(GetTally):
         if full:
             self.evidence.asked_late(member)
         remaining_ms = max(1, int(self._remaining_ms()))
-        version = node.view.ring.version
-        homes = self.placement.replicas
+        version = self.version
+        placement = self.placement
         message: Read | HintedRead = (
             Read(self.id, remaining_ms, version, self.key, full)
-            if member in homes
-            else HintedRead(self.id, remaining_ms, version, list(homes), self.key, full)
+            if member in placement.replicas
+            else HintedRead(self.id, remaining_ms, version, list(placement.homes), self.key, full)
         )
         if not node.transport.send(member, message):
             self._act(self.on_failed(member))
@@ -324,7 +345,7 @@ class GetOperation(GetTally):
         behind = [member for member in behind if member in self.placement.replicas]  # Fallbacks hold hints, no replica.
         node.count("read_repairs", len(behind))
         timeout_ms = node.options.request_timeout_ms
-        write = Write(0, timeout_ms, node.view.ring.version, self.key, self.merged, self.bucket.flags)
+        write = Write(0, timeout_ms, self.version, self.key, self.merged, self.bucket.flags)
         for member in behind:
             if member != node.self_number:
                 node.transport.send(member, write)

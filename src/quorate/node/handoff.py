@@ -7,7 +7,8 @@ sent. Whatever fails is tried again at the next pass: refusals and silence are n
 Passes begin when a home is seen alive, at start-up too (hard case 9), and every `PASS_INTERVAL_MS` while there is
 anything to hand over. A hint older than half of `grace` is dropped, whether its home is there or not: anti-entropy
 covers it, and beyond that horizon it could bring back what was deleted. A hint for a member that is gone goes to the
-replicas of its key instead, of which this node may be one (hard case 14).
+replicas of its key instead, of which this node may be one (hard case 14); so does one whose home keeps that key no
+more.
 """
 
 from __future__ import annotations
@@ -165,15 +166,14 @@ class Handoff:
 
     def _message(self, number: int, stored_key: bytes, hint: Hint) -> Message:
         key = split_hint_key(stored_key)[1]
-        return Write(number, HINT_TIMEOUT_MS, self._node.view.ring.version, key, hint.body, hint.flags | FLAG_HINTED)
+        return Write(number, HINT_TIMEOUT_MS, self._node.view.version, key, hint.body, hint.flags | FLAG_HINTED)
 
     def _targets(self, home: int, stored_key: bytes) -> list[int]:
-        """The home; or, if it is no member any more, the key's replicas."""
+        """The home; or, if it keeps the key no more, all who do: what it would have got, its successor needs."""
         node = self._node
-        if home in node.view.names:
-            return [home]
         partition, bucket, _ = split_storage_key(split_hint_key(stored_key)[1])
-        return list(node.view.bucket(bucket).placements[partition].replicas)
+        homes = node.view.bucket(bucket).placements[partition].homes
+        return [home] if home in homes else list(homes)
 
     def _settled(self, home: int, delivery: _Delivery, stored_key: bytes, stored: bytes, *, gone: bool) -> None:
         delivery.in_flight -= 1
@@ -182,7 +182,7 @@ class Handoff:
                 self._node.hints.remove_if_unchanged(stored_key, stored)
             except StorageError:
                 delivery.failed = True
-        elif home in self._node.view.names:
+        elif home in self._node.view.names and self._targets(home, stored_key) == [home]:
             # The home does not take them now. (Of one that is gone, other hints go to other nodes.)
             delivery.failed = True
         if self._deliveries.get(home) is delivery and delivery.in_flight < HINTS_IN_FLIGHT_MAX // 2:

@@ -29,10 +29,12 @@ class Inspection:
         version: str,
         anti_entropy: Callable[[], dict[str, Any]],
         sweep: Callable[[], dict[str, Any]],
+        transfer: Callable[[], dict[str, Any]],
     ) -> None:
         self._node = node
         self._anti_entropy = anti_entropy
         self._sweep = sweep
+        self._transfer = transfer
         self._coordinator = coordinator
         self._version = version
         self._started_ms = node.clock.monotonic_ms()
@@ -40,15 +42,15 @@ class Inspection:
     def report(self) -> dict[str, Any]:
         """This node about itself."""
         node = self._node
-        state = "fenced" if node.fenced_because else "up"
+        state = "fenced" if node.fenced_because else "up" if node.view.is_member else "left"
         connected = [number for number in node.view.other_numbers if node.transport.connected(number)]
         return {
-            "name": node.view.names[node.self_number],
+            "name": node.names([node.self_number])[0],
             "state": state,
             "reason": node.fenced_because,
             "version": self._version,
             "uptime_s": round((node.clock.monotonic_ms() - self._started_ms) / 1000, 1),
-            "ring_version": node.view.ring.version,
+            "ring_version": node.view.version,
             "in_flight_requests": node.in_flight,
             "disk_free_fraction": round(node.engine.free_fraction(), 4),
             "connected_to": node.names(connected),
@@ -58,6 +60,8 @@ class Inspection:
             "trees": node.trees.report(),
             "anti_entropy": self._anti_entropy(),
             "sweep": self._sweep(),
+            "transfer": self._transfer(),
+            "data_bytes": node.engine.data_bytes(),
             "requests_in_flight_max": node.concurrency.limit,
             "background_rate_per_s": round(node.background.rate_per_s),
             "counters": dict(sorted(node.counters.items())),
@@ -112,7 +116,7 @@ class Inspection:
                         "cluster_id": ring.cluster_id,
                         "ring_version": ring.version,
                         "partitions": ring.partitions,
-                        "seen_by": node.view.names[node.self_number],
+                        "seen_by": node.names([node.self_number])[0],
                         "members": members,
                     }
                 )
@@ -134,7 +138,7 @@ class Inspection:
 
         def done(answers: Answers) -> None:
             replicas = []
-            for number in placement.replicas:
+            for number in placement.homes:
                 held = self._describe(answers[number]) if number in answers else {"state": "no answer"}
                 replicas.append({"node": node.view.names[number], **held})
             reply(
@@ -153,10 +157,10 @@ class Inspection:
 
         timeout_ms = node.options.request_timeout_ms // 2
         gather = GatherOperation(node, timeout_ms, done)
-        if placement.local:
+        if placement.stores:
             gather.answers[node.self_number] = self._read_local(stored_key)
-        question: Message = Read(gather.id, timeout_ms, node.view.ring.version, stored_key, True)
-        gather.send(dict.fromkeys(placement.others, question))
+        question: Message = Read(gather.id, timeout_ms, node.view.version, stored_key, True)
+        gather.send(dict.fromkeys(placement.other_homes, question))
 
     def _read_local(self, stored_key: bytes) -> ReadReply:
         try:

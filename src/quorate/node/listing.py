@@ -90,7 +90,7 @@ class Listing:
         self._asked = {}
         for partition in range(self._partition, end):
             placement = bucket.placements[partition]
-            readable = placement.local and not node.filling.holds_back(partition, bucket.properties.n)
+            readable = placement.coordinates and not node.filling.holds_back(partition, bucket.properties.n)
             chosen = [node.self_number] if readable else []
             chosen += node.nearest_first(placement.others, 0)
             chosen = [member for member in chosen if member not in self._silent]
@@ -117,7 +117,7 @@ class Listing:
             message = Scan(
                 gather.id,
                 remaining_ms,
-                node.view.ring.version,
+                node.view.version,
                 self._request.bucket,
                 self._request.prefix,
                 wanted,

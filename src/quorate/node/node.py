@@ -19,13 +19,13 @@ from quorate.core.buckets import BucketProperties
 from quorate.core.causality.hybrid_logical_clock import HybridLogicalClock
 from quorate.core.errors import CallerError, PeerError, StorageError
 from quorate.core.keyspace import check_bucket_name, check_key
+from quorate.core.membership.ring_consensus import RingValue
 from quorate.core.ports import Clock, Engine, Rng, Scheduler, Space, Transport
-from quorate.core.ring.ring import Ring
-from quorate.core.store import Admin, Failure, GetRequest, KeysPage, KeysRequest, PutRequest
+from quorate.core.ring.ring import Member
+from quorate.core.ring.transition import StagedRing
+from quorate.core.store import Admin, Failure, GetRequest, KeysPage, KeysRequest, PutRequest, Wish
 from quorate.node.absence import END, Absence, ranges_to_empty
 from quorate.node.anti_entropy import AntiEntropy
-from quorate.node.bucket_changes import BucketChanges
-from quorate.node.cluster_view import ClusterView
 from quorate.node.collector import Collector
 from quorate.node.commit_queue import CommitQueue
 from quorate.node.context import NodeContext
@@ -41,6 +41,8 @@ from quorate.node.inspection import Inspection
 from quorate.node.listening import listen
 from quorate.node.listing import Listing
 from quorate.node.lives import Lives
+from quorate.node.membership import Membership
+from quorate.node.offers import Offers
 from quorate.node.options import NodeOptions
 from quorate.node.put_operation import PutReply
 from quorate.node.record_cache import RecordCache
@@ -48,6 +50,7 @@ from quorate.node.records import RecordStore
 from quorate.node.repair import Repair
 from quorate.node.replica import Replica
 from quorate.node.requests import RequestTable
+from quorate.node.ring_keeper import RingKeeper
 from quorate.node.sweep import Sweep
 from quorate.node.trees import Trees
 
@@ -65,21 +68,29 @@ class Node:
         self,
         *,
         member_number: int,
-        ring: Ring,
+        founding: RingValue,
+        own: Member,
         engine: Engine,
         transport: Transport,
         clock: Clock,
         scheduler: Scheduler,
         rng: Rng,
-        defaults: BucketProperties,
+        newborn: bool = False,
         options: NodeOptions | None = None,
+        software: str = __version__,
+        on_departed: Callable[[], None] = lambda: None,
     ) -> None:
+        """`founding`: the ring that the assembly knows (a newer one in the store counts more). `own`: this node as it
+        is now, with its present addresses. `newborn`: its identity was made just now. `on_departed` is called when it
+        has left the cluster and has nothing more to do. Raises `StartupError`, `StorageError`."""
         shared = self._shared = NodeContext()
         shared.self_number = member_number
         shared.options = options or NodeOptions()
         shared.engine, shared.transport = engine, transport
         shared.clock, shared.scheduler, shared.rng = clock, scheduler, rng
-        shared.view = ClusterView(self_number=member_number, ring=ring, defaults=defaults, engine=engine)
+        shared.rings = RingKeeper(shared, founding, newborn, self.fence)
+        shared.rings.on_message = self.on_message
+        shared.view = shared.rings.view
         shared.disconnected = dict.fromkeys(shared.view.other_numbers, True)
         shared.hybrid_clock = HybridLogicalClock(shared.options.clock_skew_max_ms)
         shared.requests = RequestTable(clock, scheduler, rng, shared.on_stall, partial(listen, shared))
@@ -90,7 +101,7 @@ class Node:
         self._make_storage()
         self._lives = Lives(shared, self.fence)
         self._replica = Replica(
-            view=shared.view,
+            rings=shared.rings,
             records=shared.records,
             commits=shared.commits,
             hints=shared.hints,
@@ -99,11 +110,12 @@ class Node:
             transport=transport,
             clock=clock,
             grace_ms=shared.options.grace_ms,
-            refuses_writes=lambda: bool(shared.fenced_because),
+            refuses_writes=lambda: bool(shared.fenced_because) or not shared.view.told,
             count=shared.count,
         )
         self._coordinator = Coordinator(shared)
-        self._buckets = BucketChanges(shared, self.fence)
+        shared.get_again, shared.put_again = self._coordinator.get, self._coordinator.put
+        self._membership = Membership(shared, own, software, on_departed, self._on_member_connected)
         self._make_background_work()
         self._disk_full = False
         self._forwards_seen: dict[tuple[int, int], bool] = {}
@@ -124,7 +136,7 @@ class Node:
             self._absence.start()
         except StorageError as error:
             self.fence(error)
-        self._buckets.start_gossip()
+        self._membership.start()
         self._handoff.start()
         self._sweep.start()
         self._anti_entropy.start()
@@ -154,18 +166,34 @@ class Node:
         self._handlers[type(message)](member, message, age_ms)
 
     def on_connected(self, member: int) -> None:
+        self._shared.rings.on_connected(member)
+        if member in self._shared.view.names:
+            self._on_member_connected(member)
+
+    def _on_member_connected(self, member: int) -> None:
         self._shared.disconnected.pop(member, None)
         self._shared.detector.on_connected(member, self._shared.clock.monotonic_ms())
-        self._buckets.send_table(member)
+        self._membership.on_connected()
         self._handoff.wake(member)
         self._lives.on_connected(member)
         self._shared.filling.on_connected(member)
         self._anti_entropy.wake(member)
 
     def on_disconnected(self, member: int) -> None:
-        self._shared.disconnected[member] = True
+        self._membership.on_disconnected(member)
+        if member in self._shared.view.names:
+            self._shared.disconnected[member] = True
         self._shared.detector.on_disconnected(member, self._shared.clock.monotonic_ms())
         self._shared.requests.on_disconnected(member)
+
+    def on_candidacy(self, message: messages.Candidacy, answer: Callable[[messages.CandidacyReply], None]) -> None:
+        self._membership.candidates.on_candidacy(message, answer)
+
+    def on_removed(self, reason: str) -> None:
+        """A member says that this node was removed: it serves nobody any more (hard case 16)."""
+        self._shared.view.told = False
+        self._shared.fenced_because = f"this node was removed from the cluster: {reason}"
+        log.error("%s", self._shared.fenced_because)
 
     # --- Store ---
 
@@ -185,7 +213,7 @@ class Node:
         self._inspection.status(reply)
 
     def buckets(self) -> dict[bytes, BucketProperties]:
-        return {bucket: entry.properties for bucket, entry in sorted(self._shared.view.table.items())}
+        return dict(sorted(self._shared.view.metadata.buckets.items()))
 
     def bucket_properties(self, bucket: bytes) -> BucketProperties:
         return self._shared.view.bucket(bucket).properties
@@ -201,9 +229,27 @@ class Node:
         self._repair.status(lambda document: reply(Admin(document)))
 
     def set_bucket(self, bucket: bytes, changes: Mapping[str, str], reply: Callable[[Admin | Failure], None]) -> None:
-        self._buckets.set(bucket, changes, reply)
+        self._membership.buckets.set(bucket, changes, reply)
 
-    def ring(self) -> Ring:
+    def plan(self, wish: Wish, reply: Callable[[Admin | Failure], None]) -> None:
+        self._membership.reconfiguration.plan(wish, reply)
+
+    def commit(self, wish: Wish, plan_id: str, reply: Callable[[Admin | Failure], None]) -> None:
+        self._membership.reconfiguration.commit(wish, plan_id, reply)
+
+    def abort(self, reply: Callable[[Admin | Failure], None]) -> None:
+        self._membership.reconfiguration.abort(reply)
+
+    def force(self, lost: list[str], reply: Callable[[Admin | Failure], None]) -> None:
+        self._membership.reconfiguration.force(lost, reply)
+
+    def transfers(self, reply: Callable[[Admin | Failure], None]) -> None:
+        self._membership.reconfiguration.transfers(reply)
+
+    def members(self, reply: Callable[[Admin | Failure], None]) -> None:
+        self._membership.reconfiguration.members(reply)
+
+    def ring(self) -> StagedRing:
         return self._shared.view.ring
 
     def self_number(self) -> int:
@@ -276,7 +322,9 @@ class Node:
         self._repair = Repair(shared, self._anti_entropy)
         self._collector = Collector(shared)
         self._sweep = Sweep(shared, self._collector)
-        reports = (self._anti_entropy.report, self._sweep.report)
+        self._membership.on_ring = [self._anti_entropy.on_ring, self._sweep.on_ring]
+        self._offers = Offers(shared)
+        reports = (self._anti_entropy.report, self._sweep.report, self._membership.reconfiguration.report)
         self._inspection = Inspection(shared, self._coordinator, __version__, *reports)
 
     def _make_handlers(self) -> dict[type, Callable[[int, Any, float], None]]:
@@ -289,7 +337,7 @@ class Node:
                 operation.on_reply(member, message)
 
         exchanges = self._exchanges
-        replica, buckets, inspection = self._replica, self._buckets, self._inspection
+        replica, inspection = self._replica, self._inspection
         return {
             messages.Write: replica.on_write,
             messages.Read: replica.on_read,
@@ -311,13 +359,14 @@ class Node:
             messages.Scan: replica.on_scan,
             messages.ForwardGet: self._on_forward,
             messages.ForwardPut: self._on_forward,
-            messages.Buckets: lambda member, message, age_ms: buckets.on_buckets(member, message),
+            **self._membership.handlers(on_reply),
+            messages.Offer: self._offers.on_offer,
+            messages.OfferReply: on_reply,
             messages.StatusRequest: lambda member, message, age_ms: inspection.on_status_request(member, message),
             messages.WriteReply: on_reply,
             messages.ReadReply: on_reply,
             messages.ForwardReply: on_reply,
             messages.ScanReply: on_reply,
-            messages.BucketsReply: on_reply,
             messages.StatusReply: on_reply,
             messages.ProbeReply: on_reply,
         }
@@ -343,6 +392,13 @@ class Node:
             self._shared.count("expired_requests_dropped")
             return
         send, number, request = self._shared.transport.send, message.id, message.request
+        view = self._shared.view
+        if message.ring_version != view.version:
+            if self._shared.rings.admits(member, message, age_ms) is None:
+                return
+            if not self._coordinator.place(view.bucket(request.bucket), request.bucket, request.key)[1].coordinates:
+                send(member, messages.ForwardReply(number, Failure("stale", "the ring has moved on")))
+                return
         if isinstance(request, PutRequest) and not self._first_of(member, number):
             # A copy of a forward that was judged already. To do now what was refused then would make the refusal, which
             # the client may have by now, a lie (hard case 31).

@@ -11,19 +11,23 @@ acknowledged it, or here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from quorate.core.errors import Overloaded, StorageError
-from quorate.core.messages import HintedWrite, Status, Write, WriteReply
+from quorate.core.keyspace import split_storage_key
+from quorate.core.messages import NO_BASE, HintedWrite, Status, Write, WriteReply
+from quorate.core.quorum.joint_put_tally import JointPutTally
 from quorate.core.quorum.put_tally import FAIL, SUCCEED, WAIT, PutTally
 from quorate.core.store import Failure, PutResult
 from quorate.node.cluster_view import BucketView, Placement
 from quorate.node.context import NodeContext
 from quorate.node.evidence import Evidence
-from quorate.node.put_plan import PutPlan, stand_in
+from quorate.node.put_plan import PutPlan, plan_again, stand_in
 
 PutReply = Callable[[PutResult | Failure], None]
 
 _OK = int(Status.OK)
+_STALE_RING = int(Status.STALE_RING)
 
 
 class PutOperation(PutTally):
@@ -49,6 +53,7 @@ class PutOperation(PutTally):
         "strict",
         "timeout_ms",
         "uncovered",
+        "version",
     )
 
     def __init__(
@@ -65,15 +70,18 @@ class PutOperation(PutTally):
         timeout_ms: int,
         strict: bool,
         reply: PutReply,
+        own_home: int,
     ) -> None:
+        """`own_home`: the home that this node's own copy is for; 0: it has none that counts."""
         super().__init__(w, (node.self_number, *plan.direct, *plan.hinted))
         self.node = node
         self.flags = bucket.flags
         self.placement = placement
         self.plan = plan
         self.hinted = plan.hinted.copy()
-        self.own_home = node.self_number
-        """The home that this node's own copy is for: itself, if it is a replica."""
+        self.own_home = own_home
+        self.version = node.view.version
+        """Of the ring that this put goes by, from its beginning to its end."""
         self.covered: list[int] = []
         """Homes that have acknowledged, or whose stand-in has."""
         self.uncovered: list[int] = []
@@ -105,7 +113,7 @@ class PutOperation(PutTally):
         self.sent = True
         node = self.node
         send = node.transport.send
-        message = Write(self.id, self.timeout_ms, node.view.ring.version, self.key, self.body, self.flags, self.base)
+        message = Write(self.id, self.timeout_ms, self.version, self.key, self.body, self.flags, self.base)
         planned = list(self.hinted.items()) if self.hinted else ()
         for member in self.plan.direct:
             if not send(member, message):
@@ -138,6 +146,9 @@ class PutOperation(PutTally):
             # What is shed there must not fall on the next node as well, or overload spreads (hard case 32).
             self._lost(member, self.node.retries.take())
             return
+        if message.status == _STALE_RING and not self.decided:
+            self.node.rings.when_newer(self.version, self._begin_again)
+            return
         if message.status != _OK:
             self._lost(member)
             return
@@ -163,7 +174,7 @@ class PutOperation(PutTally):
         self.evidence.silent(slow, now_ms)
         if waited_ms < self.timeout_ms:
             for member in slow:
-                if member in self.placement.replicas and not self.decided:
+                if member in self.placement.homes and not self.decided:
                     self._ask_stand_in(member, paid=False)
             node.requests.remind(self.id, self.timeout_ms - waited_ms)
             return
@@ -199,16 +210,15 @@ class PutOperation(PutTally):
             return False
         self.node.count("writes_stood_in")
         self.evidence.asked_late(member)
-        self.await_also(member)
         self.hinted[member] = home
+        self.await_also(member)
         self._send_hinted(member, home)
         return True
 
     def _send_hinted(self, member: int, home: int) -> None:
         node = self.node
         remaining_ms = max(1, int(self.timeout_ms - (node.clock.monotonic_ms() - self.evidence.started_ms)))
-        version = node.view.ring.version
-        message = HintedWrite(self.id, remaining_ms, version, home, self.key, self.body, self.flags, self.since_ms)
+        message = HintedWrite(self.id, remaining_ms, self.version, home, self.key, self.body, self.flags, self.since_ms)
         if not node.transport.send(member, message):
             self._lost(member)
 
@@ -223,6 +233,31 @@ class PutOperation(PutTally):
             self._answer(self.node.failure("unknown", text, missing), missing)
         if not self.awaited:
             self._close()
+
+    def _begin_again(self) -> None:
+        """The ring has moved on: what was acknowledged under the older one counts for nothing (rule T of
+        `core.ring.advance`). The record is the same, so whoever holds it already only says so once more."""
+        node = self.node
+        left_ms = int(self.timeout_ms - (node.clock.monotonic_ms() - self.evidence.started_ms))
+        if self.decided or not self.sent or not self.body or left_ms <= 0:
+            return  # The deadline, or what goes on here, has the last word.
+        body, w = self.body, self.needed
+        self.decided = True
+        self.awaited.clear()
+        self.uncovered.clear()
+        node.in_flight -= 1
+        node.count("requests_begun_again")
+        self._close()
+        partition, name, _ = split_storage_key(self.key)
+        bucket = node.view.bucket(name)
+        placement = bucket.placements[partition]
+        plan = plan_again(node, placement, self.strict)
+        own_home = node.self_number if placement.stores else 0
+        what = (self.key, body, NO_BASE, self.result)
+        again = make_put(node, bucket, placement, plan, *what, w, left_ms, self.strict, self.reply, own_home)
+        again.since_ms = self.since_ms
+        again.on_written(True)
+        again.on_committed(bool(own_home))
 
     def refuse(self, failure: Failure) -> None:
         """Nothing could be kept here, and nothing has left: the put is not done."""
@@ -246,7 +281,7 @@ class PutOperation(PutTally):
         node.in_flight_bytes -= len(self.body)
         if self.uncovered:
             for home in dict.fromkeys(self.uncovered):
-                if home in self.placement.replicas:
+                if home in self.placement.homes:
                     self._keep(home)
         self.body = b""
 
@@ -262,3 +297,45 @@ class PutOperation(PutTally):
             node.hints.keep(home, self.key, self.body, self.flags, 0, since_ms=self.since_ms)
         except (Overloaded, StorageError):
             node.count("hints_lost")
+
+
+class JointPutOperation(PutOperation):
+    """A put to a partition that has two sides: W of each make it (`core.ring.joint`)."""
+
+    __slots__ = ("_joint",)
+
+    def __init__(self, node: NodeContext, bucket: BucketView, placement: Placement, *rest: Any) -> None:
+        super().__init__(node, bucket, placement, *rest)
+        asked = {member: self._home_of(member) for member in self.awaited}
+        self._joint = JointPutTally(self.needed, placement.sides, asked)
+
+    def _home_of(self, member: int) -> int:
+        return self.own_home if member == self.node.self_number else self.hinted.get(member, member)
+
+    def on_acknowledged(self, member: int) -> int:
+        if member in self.awaited:
+            self.awaited.remove(member)
+            self.acknowledged += 1
+        return self._decided(self._joint.on_acknowledged(member))
+
+    def on_failed(self, member: int) -> int:
+        if member in self.awaited:
+            self.awaited.remove(member)
+            self.failed.append(member)
+        return self._decided(self._joint.on_failed(member))
+
+    def await_also(self, member: int) -> None:
+        super().await_also(member)
+        self._joint.await_also(member, self._home_of(member))
+
+    def on_deadline(self) -> int:
+        return self._decided(self._joint.on_deadline())
+
+    def _decided(self, verdict: int) -> int:
+        self.decided = self._joint.decided
+        return verdict
+
+
+def make_put(node: NodeContext, bucket: BucketView, placement: Placement, *rest: Any) -> PutOperation:
+    """The operation for a put to this partition; the arguments are those of `PutOperation`."""
+    return (JointPutOperation if placement.sides else PutOperation)(node, bucket, placement, *rest)

@@ -18,7 +18,8 @@ from quorate.node.context import NodeContext
 
 
 class PutPlan(msgspec.Struct, gc=False):
-    """Targets of one put. `copies` is how many distinct nodes would hold it, the coordinator included.
+    """Targets of one put. `copies` is how many distinct nodes would hold it, the coordinator included; where the
+    partition has two sides, for the side that has fewer.
 
     The plan of a healthy partition is one object for all its puts: not to be changed.
     """
@@ -33,12 +34,28 @@ class PutPlan(msgspec.Struct, gc=False):
 
 def plan_put(node: NodeContext, placement: Placement, strict: bool) -> PutPlan:
     """The plan for a put that this node coordinates, as a replica or, with no replica in reach, as a fallback."""
-    others = placement.others
-    if placement.local and not node.disconnected and not node.detector.suspects:
-        healthy: PutPlan | None = placement.healthy_plan
-        if healthy is None:
-            healthy = placement.healthy_plan = PutPlan(others, {}, [], [], 1 + len(others))
-        return healthy
+    if not placement.coordinates:
+        return _plan(node, placement, strict, (), as_fallback=not strict)
+    if node.disconnected or node.detector.suspects:
+        return _plan(node, placement, strict, (node.self_number,))
+    healthy: PutPlan | None = placement.healthy_plan
+    if healthy is None:
+        others = placement.other_homes
+        copies = _copies(placement, [node.self_number, *others])
+        healthy = placement.healthy_plan = PutPlan(others, {}, [], [], copies)
+    return healthy
+
+
+def plan_again(node: NodeContext, placement: Placement, strict: bool) -> PutPlan:
+    """The plan for a put whose record this node has written already, when the ring was another one."""
+    return _plan(node, placement, strict, (node.self_number,) if placement.stores else ())
+
+
+def _plan(
+    node: NodeContext, placement: Placement, strict: bool, own: tuple[int, ...], as_fallback: bool = False
+) -> PutPlan:
+    """`own`: the home that this node's own copy is for, if it is one. `as_fallback`: it is for one out of reach."""
+    others = placement.other_homes
     connected = node.transport.connected
     direct = tuple(member for member in others if node.usable(member))
     unusable = [member for member in others if member not in direct]
@@ -46,12 +63,13 @@ def plan_put(node: NodeContext, placement: Placement, strict: bool) -> PutPlan:
         # A suspect may still answer, and nobody may stand in for it.
         direct = tuple(member for member in others if connected(member))
         out_of_reach = [member for member in others if member not in direct]
-        return PutPlan(direct, {}, out_of_reach, unusable, int(placement.local) + len(direct))
+        return PutPlan(direct, {}, out_of_reach, unusable, _copies(placement, [*own, *direct]))
     hinted: dict[int, int] = {}
     orphans: list[int] = []
     homes = unusable.copy()
-    if not placement.local:
+    if as_fallback:
         orphans.append(homes.pop(0) if homes else placement.replicas[0])
+        own = (orphans[0],)
     fallbacks = [member for member in placement.fallbacks if member != node.self_number and node.usable(member)]
     for home in homes:
         if fallbacks:
@@ -60,7 +78,14 @@ def plan_put(node: NodeContext, placement: Placement, strict: bool) -> PutPlan:
             direct = (*direct, home)
         else:
             orphans.append(home)
-    return PutPlan(direct, hinted, orphans, unusable, 1 + len(direct) + len(hinted))
+    return PutPlan(direct, hinted, orphans, unusable, _copies(placement, [*own, *direct, *hinted.values()]))
+
+
+def _copies(placement: Placement, homes: list[int]) -> int:
+    """How many copies each side would have at least, if one node held the record for each of `homes`."""
+    if not placement.sides:
+        return len(homes)
+    return min(sum(home in side for home in homes) for side in placement.sides)
 
 
 def stand_in(node: NodeContext, placement: Placement, taken: list[int]) -> int:

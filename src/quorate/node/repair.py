@@ -84,9 +84,7 @@ class Repair:
     def _shares(self, member: int) -> bool:
         view = self._node.view
         n_values = [view.bucket(self._bucket).properties.n] if self._bucket else self._node.trees.n_values()
-        return any(
-            placement.local and member in placement.others for n in n_values for placement in view.placements_of(n)
-        )
+        return any(found.stores and member in found.other_homes for n in n_values for found in view.placements_of(n))
 
     async def _pass(self) -> None:
         await self._anti_entropy.hold()

@@ -31,11 +31,11 @@ from quorate.core.messages import (
 )
 from quorate.core.ports import Clock, Engine, Space, Transport
 from quorate.core.record import decode_record, encode_record
-from quorate.node.cluster_view import ClusterView
 from quorate.node.commit_queue import CommitQueue
 from quorate.node.filling import Filling
 from quorate.node.hints import HintStore
 from quorate.node.records import RecordStore
+from quorate.node.ring_keeper import RingKeeper
 
 _OK = int(Status.OK)
 _ABSENT = int(Status.ABSENT)
@@ -47,7 +47,7 @@ class Replica:
     def __init__(
         self,
         *,
-        view: ClusterView,
+        rings: RingKeeper,
         records: RecordStore,
         commits: CommitQueue,
         hints: HintStore,
@@ -59,7 +59,8 @@ class Replica:
         refuses_writes: Callable[[], bool],
         count: Callable[[str], None],
     ) -> None:
-        self._view = view
+        self._rings = rings
+        self._view = rings.view
         self._records = records
         self._commits = commits
         self._hints = hints
@@ -76,8 +77,9 @@ class Replica:
             self._count("expired_requests_dropped")
             return
         number = message.id
-        if message.ring_version < self._view.ring.version:
-            self._send(member, WriteReply(number, Status.STALE_RING))
+        if message.ring_version != self._view.version:
+            if self._rings.admits(member, message, age_ms) is False:
+                self._send(member, WriteReply(number, Status.STALE_RING))
             return
         if self._refuses_writes():
             self._send(member, WriteReply(number, Status.FENCED))
@@ -121,6 +123,10 @@ class Replica:
         if message.remaining_ms <= age_ms:
             self._count("expired_requests_dropped")
             return
+        if message.ring_version != self._view.version:
+            if self._rings.admits(member, message, age_ms) is False:
+                self._send(member, WriteReply(message.id, Status.STALE_RING))
+            return
         if self._refuses_writes():
             self._send(member, WriteReply(message.id, Status.FENCED))
             return
@@ -148,6 +154,10 @@ class Replica:
         if message.remaining_ms <= age_ms:
             self._count("expired_requests_dropped")
             return
+        if message.ring_version != self._view.version:
+            if self._rings.admits(member, message, age_ms) is False:
+                self._send(member, ReadReply(message.id, Status.STALE_RING))
+            return
         try:
             record, _ = self._hints.held(message.homes, message.key)
         except StorageError:
@@ -164,8 +174,12 @@ class Replica:
         if message.remaining_ms <= age_ms:
             self._count("expired_requests_dropped")
             return
-        if message.ring_version < self._view.ring.version:
-            self._send(member, ReadReply(message.id, Status.STALE_RING))
+        if message.ring_version != self._view.version:
+            if self._rings.admits(member, message, age_ms) is False:
+                self._send(member, ReadReply(message.id, Status.STALE_RING))
+            return
+        if not self._view.told:
+            self._send(member, ReadReply(message.id, Status.NOT_READY))
             return
         try:
             if self._filling.partitions and self._filling.unready(message.key):
@@ -224,6 +238,10 @@ class Replica:
             return
         if not 0 < message.limit <= messages.SCAN_KEYS_MAX:
             raise PeerError(f"a scan asked for {message.limit} keys")
+        if message.ring_version != self._view.version:
+            if self._rings.admits(member, message, age_ms) is False:
+                self._send(member, messages.ScanReply(message.id, Status.STALE_RING, []))
+            return
         if self._filling.partitions:
             n = self._view.bucket(message.bucket).properties.n
             if any(self._filling.holds_back(position.partition, n) for position in message.positions):

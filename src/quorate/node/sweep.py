@@ -5,8 +5,9 @@ It does three things with each record that it comes by.
   counts as lost, in the hash trees too, so that the next exchange with a peer brings it back.
 - If this node is the first of the key's replicas and the record holds something dead since before the horizon, it
   proposes it to the `Collector`.
-- If this node is no replica of the key any more, since the bucket's n was lowered, it hands the record to all that are
-  and forgets it. Otherwise it would sleep here, and bring back what was deleted once n is raised again.
+- If this node is no replica of the key any more, since the ring has changed or the bucket's n was lowered, it forgets
+  the record once all who are hold it. Otherwise it would sleep here, and bring back what was deleted once this node is
+  a replica again. After a change of the ring that begins at once, for whole partitions.
 
 A pass takes as long as it takes: chunks bounded in records and bytes, a turn of the loop and a pause between them, and
 never more than background work is admitted. It begins at a partition drawn by lot, so that nodes that are often
@@ -21,6 +22,7 @@ and repairs that bring tombstones in; and the records have to be read now and th
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -32,12 +34,13 @@ from quorate.core.keyspace import split_storage_key
 from quorate.core.limits import (
     COLLECT_BATCH_ENTRIES,
     COLLECT_TIMEOUT_MS,
+    OFFER_ENTRIES_MAX,
     SCAN_CHUNK_BYTES,
     SCAN_CHUNK_RECORDS,
     SWEEP_INTERVAL_MIN_MS,
     SWEEP_PAUSE_MS,
 )
-from quorate.core.messages import Status, Write
+from quorate.core.messages import FLAG_HINTED, Message, Offer, Status, Write
 from quorate.core.ports import Space
 from quorate.core.record import decode_record
 from quorate.node.cluster_view import BucketView, Placement
@@ -48,6 +51,8 @@ from quorate.node.steps import Wait, admission, pause, run
 
 log = logging.getLogger(__name__)
 
+CLEAR_INTERVAL_MS = 2_000.0
+"""Between two tries to clear out what is not kept any more."""
 RECORDS_PER_OPERATION = 64
 """Records looked at that cost as much as one record moved, for admission."""
 
@@ -61,6 +66,7 @@ class Sweep:
         self._batches: dict[tuple[int, ...], list[Entry]] = {}
         """Replicas → what to propose to them."""
         self._strays: list[Entry] = []
+        self._clearing = False
         self.passes = 0
         self.pass_ended_ms = 0
         """Unix milliseconds; 0: there was none yet."""
@@ -126,8 +132,8 @@ class Sweep:
             for replicas in [found for found, batch in self._batches.items() if len(batch) >= COLLECT_BATCH_ENTRIES]:
                 await self._collector.prove(replicas, self._batches.pop(replicas))
             strays, self._strays = self._strays, []
-            for key, digest in strays:
-                await self._hand_over(key, digest)
+            if strays:
+                await self._hand_over(strays)
             if not last:
                 return
             start = last + b"\x00"
@@ -157,11 +163,13 @@ class Sweep:
             return False
         try:
             _, placement = self._placed(key)
-            if not placement.local:
-                if not node.view.told:
-                    return False
+            if not placement.stores:
+                if not node.view.told or node.view.ring.transition is not None:
+                    return False  # Rule D of `core.ring.advance`.
                 self._strays.append((key, digest))
                 return len(self._strays) >= COLLECT_BATCH_ENTRIES
+            if node.view.ring.transition is not None and placement.sides:
+                return False
             if placement.replicas[0] != node.self_number or not collectable(decode_record(body), horizon_ms):
                 return False
         except (msgspec.DecodeError, IndexError):
@@ -169,7 +177,7 @@ class Sweep:
             node.count("records_unreadable")
             log.error("a stored record is whole and cannot be read (key %r)", key)
             return False
-        batch = self._batches.setdefault(placement.replicas, [])
+        batch = self._batches.setdefault(placement.homes, [])
         batch.append((key, digest))
         return len(batch) >= COLLECT_BATCH_ENTRIES
 
@@ -179,29 +187,98 @@ class Sweep:
         view = self._node.view.bucket(bucket)
         return view, view.placements[partition]
 
-    async def _hand_over(self, key: bytes, digest: int) -> None:
-        """Give a record that this node is no replica of to all that are, and forget it when each of them has it."""
+    # --- what this node keeps no more ---
+
+    def on_ring(self) -> None:
+        """This node goes by a newer ring: what it does not keep any more goes, without waiting for the next pass."""
+        if self._node.view.ring.transition is None and not self._clearing:
+            self._clearing = True
+            run(self._clear_out(), lambda _: None)
+
+    async def _clear_out(self) -> None:
+        """Hand over and forget, until nothing is left, or a plan is under way again."""
+        node = self._node
+        left = self._kept_no_more()
+        if left:
+            log.info("%d partitions are not kept here any more, and are cleared out", len(left))
+        while left and node.view.ring.transition is None:
+            for partition in left:
+                if node.fenced_because or node.view.ring.transition is not None:
+                    break
+                try:
+                    await self._walk(partition.to_bytes(2, "big"), (partition + 1).to_bytes(2, "big"))
+                except StorageError as error:
+                    log.error("partition %d could not be cleared out: %s", partition, error)
+            await pause(node, CLEAR_INTERVAL_MS)
+            left = self._kept_no_more()
+        self._clearing = False
+
+    def _kept_no_more(self) -> list[int]:
+        """Partitions that hold something, and none of whose keys this node keeps."""
+        node = self._node
+        placements = [node.view.placements_of(n) for n in node.trees.n_values()]
+        return [
+            partition
+            for partition in range(node.view.ring.partitions)
+            if not any(found[partition].stores for found in placements) and not node.trees.holds_nothing(partition)
+        ]
+
+    async def _hand_over(self, entries: list[Entry]) -> None:
+        """Forget records that this node is no replica of, each when all who are hold it, or have taken it in."""
+        node = self._node
+        groups: dict[tuple[int, ...], list[Entry]] = {}
+        for entry in entries:
+            groups.setdefault(self._placed(entry[0])[1].homes, []).append(entry)
+        for homes, group in groups.items():
+            for first in range(0, len(group), OFFER_ENTRIES_MAX):
+                batch = group[first : first + OFFER_ENTRIES_MAX]
+                await admission(node, 1 + len(batch) // RECORDS_PER_OPERATION)
+                await self._offer(homes, batch)
+
+    async def _offer(self, homes: tuple[int, ...], batch: list[Entry]) -> None:
+        node = self._node
+        version = node.view.version
+        answers = await self._asked(homes, lambda number: Offer(number, COLLECT_TIMEOUT_MS, version, batch))
+        if any(home not in answers or answers[home].status != Status.OK for home in homes):
+            return
+        held = {home: frozenset(answers[home].places) for home in homes}
+        for place, (key, digest) in enumerate(batch):
+            lacking = [home for home in homes if place not in held[home]]
+            if node.view.version != version:
+                return
+            if not lacking or await self._give(lacking, key, digest):
+                node.records.remove(key, digest, _ignore, None)
+                node.count("strays_handed_over")
+
+    async def _give(self, homes: list[int], key: bytes, digest: int) -> bool:
+        """Send a record to `homes`: did all take note of it?
+
+        As with a hint, what is beyond the horizon is not taken in: it may have been deleted and collected where this
+        node was not asked any more (hard case 15).
+        """
         node = self._node
         await admission(node, 1)
         bucket, placement = self._placed(key)
         try:
             stored = node.records.read(key)
         except DamagedRecord:
-            return
-        if placement.local or stored is None or stored[0] != digest:
-            return
-        body, version = stored[2], node.view.ring.version
+            return False
+        if placement.stores or stored is None or stored[0] != digest:
+            return False
+        body, version = stored[2], node.view.version
 
-        def start(resume: Any) -> None:
-            gather = GatherOperation(node, COLLECT_TIMEOUT_MS, resume)
-            write = Write(gather.id, COLLECT_TIMEOUT_MS, version, key, body, bucket.flags)
-            gather.send(dict.fromkeys(placement.replicas, write))
+        def question(number: int) -> Message:
+            return Write(number, COLLECT_TIMEOUT_MS, version, key, body, bucket.flags | FLAG_HINTED)
 
-        answers = await Wait[Answers](start)
-        taken = all(member in answers and answers[member].status == Status.OK for member in placement.replicas)
-        if taken and self._placed(key)[1].replicas == placement.replicas:
-            node.records.remove(key, digest, _ignore, None)
-            node.count("strays_handed_over")
+        answers = await self._asked(homes, question)
+        return all(home in answers and answers[home].status == Status.OK for home in homes)
+
+    def _asked(self, members: Sequence[int], question: Callable[[int], Message]) -> Wait[Answers]:
+        def start(resume: Callable[[Answers], None]) -> None:
+            gather = GatherOperation(self._node, COLLECT_TIMEOUT_MS, resume)
+            gather.send(dict.fromkeys(members, question(gather.id)))
+
+        return Wait(start)
 
 
 def _ignore(argument: object, durable: bool) -> None:

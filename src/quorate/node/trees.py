@@ -139,6 +139,10 @@ class Trees:
         """Storage keys of the records that are known to be damaged, and in no tree."""
         return list(self._damaged)
 
+    def holds_nothing(self, partition: int) -> bool:
+        """Is it certain that there is no record in it?"""
+        return partition not in self._unready and all(forest.empty(partition) for forest in self._forests.values())
+
     def report(self) -> dict[str, Any]:
         """For people."""
         return {
@@ -239,10 +243,8 @@ class Trees:
 
     def _special_n(self) -> dict[bytes, int]:
         default_n = self._view.bucket(b"").properties.n
-        table = self._view.table
-        return {
-            bucket: table[bucket].properties.n for bucket in sorted(table) if table[bucket].properties.n != default_n
-        }
+        table = self._view.metadata.buckets
+        return {bucket: table[bucket].n for bucket in sorted(table) if table[bucket].n != default_n}
 
     def _take_shape(self) -> None:
         """One forest for each n; those that were there stay as they are."""

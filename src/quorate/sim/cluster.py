@@ -13,8 +13,10 @@ from quorate.core.keyspace import canonical_name, slot_of_name, storage_key
 from quorate.core.ports import Space
 from quorate.core.record import Clock
 from quorate.core.ring.create import create_ring
+from quorate.core.ring.metadata import ClusterMetadata, to_value
 from quorate.core.ring.preference import PreferenceLists
 from quorate.core.ring.ring import Member, Ring
+from quorate.core.ring.transition import staged
 from quorate.node.node import Node
 from quorate.node.options import NodeOptions
 from quorate.sim.clocks import MachineClock
@@ -83,6 +85,7 @@ class Cluster:
         self._streams = streams
         numbers = list(range(1, nodes + 1))
         self.ring = make_ring(nodes, defaults.n)
+        self.founding = to_value(ClusterMetadata(staged(self.ring), defaults), 0)
         self.preference_lists = PreferenceLists(self.ring)
         self.network = Network(loop, streams, trace, numbers)
         self.machines = {number: self._make_machine(number) for number in numbers}
@@ -134,18 +137,17 @@ class Cluster:
         def boot() -> None:
             node = Node(
                 member_number=number,
-                ring=self.ring,
+                founding=self.founding,
+                own=self.ring.member(number),
                 engine=engine,
                 transport=transport,
                 clock=machine.clock,
                 scheduler=process,
                 rng=self._streams.stream("node", number, machine.lives),
-                defaults=self.defaults,
                 options=self.options,
             )
             machine.node = node
             transport.attach(node)
-            transport.set_members(self.ring.members)
             node.start(lambda: self._ready(machine, process))
 
         process.call_soon(boot)

@@ -201,6 +201,9 @@ class SimEngine:
         self._check()
         self._disk.sync(self._process, done)
 
+    def data_bytes(self) -> int:
+        return sum(len(key) + len(value) for key, value in self._disk.values[Space.DATA].items())
+
     def free_fraction(self) -> float:
         self._check()
         return 0.9

@@ -28,6 +28,7 @@ from quorate.core.limits import (
 from quorate.core.messages import Message
 from quorate.core.ports import PeerHandler
 from quorate.core.ring.ring import Member
+from quorate.core.ring.transition import Departed
 from quorate.core.wire.codec import decode_messages, encode_messages
 from quorate.sim.clocks import MachineClock
 from quorate.sim.connection import CLOSED, OPEN, Connection
@@ -75,7 +76,9 @@ class SimTransport:
         connection = self.connections.get(member)
         return -inf if connection is None else connection.heard_ms[self._member]
 
-    def set_members(self, members: Sequence[Member]) -> None:
+    def set_members(
+        self, members: Sequence[Member], departed: Sequence[Departed] = (), lingering: Sequence[int] = ()
+    ) -> None:
         self.peers = [member.number for member in members if member.number != self._member]
         self._network.wants_peers(self._member)
 

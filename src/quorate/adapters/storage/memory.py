@@ -63,6 +63,9 @@ class MemoryEngine:
             self._refuse()
         self._later(lambda: done(None))
 
+    def data_bytes(self) -> int:
+        return sum(len(key) + len(value) for key, value in self.scan(Space.DATA, b"", b"\xff" * 4))
+
     def free_fraction(self) -> float:
         """Always 1.0: memory has no file system to fill."""
         if not self._open:

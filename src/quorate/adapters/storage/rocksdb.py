@@ -47,6 +47,7 @@ from quorate.core.errors import StartupError, StorageError
 from quorate.core.ports import OpenReport, Space, WriteOperation
 
 DATABASE_NAME: Final = "rocksdb"
+_LIVE_BYTES = "rocksdb.estimate-live-data-size"
 _FREE_FRACTION_AGE_MAX_SECONDS: Final = 1.0
 
 
@@ -148,6 +149,11 @@ class RocksDbEngine:
         if self._closed:
             self._refuse()
         self._syncer.request(done)
+
+    def data_bytes(self) -> int:
+        if self._closed:
+            self._refuse()
+        return self._families[Space.DATA].property_int_value(_LIVE_BYTES) or 0
 
     def free_fraction(self) -> float:
         if self._closed:

@@ -121,6 +121,14 @@ class FailureDetector:
         self.slow.pop(peer, None)
         self._silence.forget(peer)
 
+    def forget(self, peer: int) -> None:
+        """It is no member any more."""
+        self._peers.pop(peer, None)
+        self.suspects.pop(peer, None)
+        self.slow.pop(peer, None)
+        self.unready.pop(peer, None)
+        self._silence.forget(peer)
+
     def on_answer(self, peer: int, latency_ms: float, weight: int = 1) -> None:
         """`peer` answered a request `latency_ms` after it was sent; it stands for `weight` requests."""
         state = self._peers.get(peer)

@@ -39,15 +39,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 from xxhash import xxh3_64_intdigest
 
 from quorate.core.errors import CallerError, PeerError
 from quorate.core.limits import KIB, MEMBERS_MAX
-from quorate.core.messages import WIRE_VERSION
-from quorate.core.ports import Rng
+from quorate.core.wire.version import WIRE_VERSION, WIRE_VERSION_MIN
+
+if TYPE_CHECKING:
+    from quorate.core.ports import Rng
 
 ROUND_INTERVAL_MS: Final = 1_000.0
 GROUPS: Final = 16
@@ -91,7 +93,7 @@ class MemberFacts(msgspec.Struct, array_like=True, frozen=True):
     software: Annotated[str, msgspec.Meta(max_length=SOFTWARE_CHARACTERS_MAX)]
     """Version of the program."""
     wire_version: _Count = WIRE_VERSION
-    wire_version_min: _Count = max(1, WIRE_VERSION - 1)
+    wire_version_min: _Count = WIRE_VERSION_MIN
 
 
 class MemberState(msgspec.Struct, array_like=True, frozen=True):
@@ -107,14 +109,14 @@ class MemberState(msgspec.Struct, array_like=True, frozen=True):
     facts: MemberFacts
 
 
-class GossipSyn(msgspec.Struct, array_like=True, frozen=True):
+class GossipSyn(msgspec.Struct, array_like=True, frozen=True, tag=39):
     """`sums`: for each group the XOR of its states' hashes, 8 bytes each, big-endian."""
 
     ring: RingRank
     sums: bytes
 
 
-class GossipDigest(msgspec.Struct, array_like=True, frozen=True):
+class GossipDigest(msgspec.Struct, array_like=True, frozen=True, tag=40):
     """All that the sender holds in those `groups` (a bit each) that differ, as `DIGEST_ENTRY`s."""
 
     ring: RingRank
@@ -122,7 +124,7 @@ class GossipDigest(msgspec.Struct, array_like=True, frozen=True):
     entries: bytes
 
 
-class GossipStates(msgspec.Struct, array_like=True, frozen=True):
+class GossipStates(msgspec.Struct, array_like=True, frozen=True, tag=41):
     """`states`: encoded `MemberState`s. `wanted`: numbers of members whose states the sender would like."""
 
     ring: RingRank

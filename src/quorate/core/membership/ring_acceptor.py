@@ -43,7 +43,7 @@ class Acceptor:
     def may_vote(self) -> bool:
         """Has this node a vote on what follows its ring, and does it remember how it used it?"""
         state = self._ledger.now
-        return self.number in state.ring.voters and state.memory in (Memory.WHOLE, Memory.RECALLED)
+        return self.number in state.ring.voters and state.memory not in (Memory.LOST, Memory.ABSTAINING)
 
     def on_prepare(self, sender: int, message: Prepare) -> Held[Reply]:
         """Promise, or say why not. Raises `PeerError` for a question that no proposer asks."""

@@ -52,13 +52,15 @@ class Verdict(IntEnum):
 class RingChain:
     """One node's knowledge of the ring, its vote, and its right to propose. One for each member of a process."""
 
-    __slots__ = ("_acceptor", "_ledger", "number")
+    __slots__ = ("_acceptor", "_attempt", "_ledger", "number")
 
     def __init__(self, number: int, saved: LedgerState) -> None:
         """`saved` is what the disk holds. A state that was made just now is made durable first."""
         self.number = number
         self._ledger = Ledger(saved)
         self._acceptor = Acceptor(number, self._ledger)
+        self._attempt: Proposer | None = None
+        """The latest, which ends when another begins."""
 
     @property
     def ring(self) -> RingValue:
@@ -74,6 +76,11 @@ class RingChain:
     def memory(self) -> Memory:
         """LOST: go through a `Recollection`."""
         return Memory(self._ledger.now.memory)
+
+    @property
+    def recollects(self) -> bool:
+        """May a `Recollection` still bring something? A node that abstains may come to vote on this very ring."""
+        return self.memory in (Memory.LOST, Memory.ABSTAINING)
 
     @property
     def unfinished(self) -> RingValue | None:
@@ -120,7 +127,10 @@ class RingChain:
         ballot = Ballot(max(state.promised.round, above.round) + 1, self.number)
         assert ballot.round <= ROUND_MAX
         self._ledger.change(replace(state, promised=ballot))
-        return self._ledger.hold(Proposer(state.ring, ballot, value, state.accepted))
+        if self._attempt is not None:
+            self._attempt.on_timeout()
+        self._attempt = Proposer(state.ring, ballot, value, state.accepted)
+        return self._ledger.hold(self._attempt)
 
     def force(self, value: RingValue) -> Held[Announcement]:
         """Put `value` above this node's ring without a vote: an operator says that a majority is lost for good.
@@ -142,17 +152,24 @@ class RingChain:
     def on_recall(self, question: RecallQuestion) -> RecallAnswer:
         """Tell a voter that lost its memory how things stand."""
         state = self._ledger.now
-        blank = question.base == state.ring.id and self._acceptor.may_vote and state.accepted is None
-        return RecallAnswer(question.base, question.nonce, blank, self.news_for(question.base))
+        if question.base != state.ring.id:
+            return RecallAnswer(question.base, question.nonce, False, self.news_for(question.base))
+        counting = self._attempt is not None and self._attempt.counting
+        lost = self.memory in (Memory.LOST, Memory.FOUNDING)
+        blank = self._acceptor.may_vote and not lost and state.accepted is None
+        quiet = state.accepted is None and not counting
+        return RecallAnswer(question.base, question.nonce, blank, None, quiet, lost, state.promised)
 
     def recollect(self, recollection: Recollection) -> Held[None]:
-        """The recollection is done: abstain on the ring it asked about, and vote again from the next one on.
+        """Go on with the memory that the recollection gives; it must give one.
 
-        Does nothing if this node has learned a newer ring since.
+        Does nothing if this node has learned a newer ring since, or has as much already.
         """
-        assert recollection.done and recollection.number == self.number
-        if self.memory is Memory.LOST and recollection.base.id == self.ring.id:
-            self._ledger.change(replace(self._ledger.now, memory=Memory.ABSTAINING))
+        memory = recollection.memory
+        assert memory is not None and recollection.number == self.number
+        if self.recollects and memory is not self.memory and recollection.base.id == self.ring.id:
+            promised = max(self._ledger.now.promised, recollection.promised)
+            self._ledger.change(replace(self._ledger.now, memory=memory, promised=promised))
         return self._ledger.hold(None)
 
     def _adopt(self, ring: RingValue) -> Verdict:
@@ -170,10 +187,12 @@ class RingChain:
         return Verdict.ADOPTED
 
     def _memory_at(self, ring: RingValue) -> Memory:
-        memory = self.memory
+        memory, known = self.memory, self.ring
         if memory is Memory.WHOLE:
             return memory
-        if memory is Memory.LOST or ring.forced > self.ring.forced:
+        if memory is Memory.LOST or ring.forced > known.forced:
+            return Memory.LOST
+        if memory is Memory.FOUNDING and ring.version > known.version + 1:
             return Memory.LOST
         return Memory.RECALLED
 

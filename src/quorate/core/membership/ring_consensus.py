@@ -48,7 +48,7 @@ assert 3 * RING_BYTES_MAX < FRAME_BYTES_MAX
 
 
 class _Value(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    pass
+    """What messages are made of. Messages themselves have a tag (see `core.messages`, of whose union they are)."""
 
 
 class RingId(_Value, frozen=True):
@@ -101,11 +101,11 @@ class Accepted(_Value, frozen=True):
     value: RingValue
 
 
-class Prepare(_Value, frozen=True):
+class Prepare(_Value, frozen=True, tag=30):
     """Promise to take part in nothing below `ballot`, and tell what you accepted so far.
 
     `catch_up` is the ring `base` itself, for a voter that said it was behind: then one message brings both, and no
-    reordering can part them. (Every message here gets its wire tag when it is wired.)
+    reordering can part them.
     """
 
     base: RingId
@@ -113,7 +113,7 @@ class Prepare(_Value, frozen=True):
     catch_up: RingValue | None = None
 
 
-class Accept(_Value, frozen=True):
+class Accept(_Value, frozen=True, tag=31):
     """Vote for `value` as what follows `base`."""
 
     base: RingId
@@ -122,13 +122,13 @@ class Accept(_Value, frozen=True):
     catch_up: RingValue | None = None
 
 
-class Promise(_Value, frozen=True):
+class Promise(_Value, frozen=True, tag=32):
     base: RingId
     ballot: Ballot
     accepted: Accepted | None
 
 
-class Assent(_Value, frozen=True):
+class Assent(_Value, frozen=True, tag=33):
     """The vote that was asked for, durable."""
 
     base: RingId
@@ -150,7 +150,7 @@ class Reason(IntEnum):
     """It knows another ring of the same position; an operator has to force one again."""
 
 
-class Refusal(_Value, frozen=True):
+class Refusal(_Value, frozen=True, tag=34):
     base: RingId
     ballot: Ballot
     reason: int
@@ -158,13 +158,13 @@ class Refusal(_Value, frozen=True):
     ring: RingValue | None = None
 
 
-class Announcement(_Value, frozen=True):
+class Announcement(_Value, frozen=True, tag=35):
     """`ring` was decided (or forced)."""
 
     ring: RingValue
 
 
-class RecallQuestion(_Value, frozen=True):
+class RecallQuestion(_Value, frozen=True, tag=36):
     """Asked by a voter that lost its memory: could anything that follows `base` have been decided?
 
     `nonce` is fresh for each recollection: an answer to an earlier life's question proves nothing about the next one.
@@ -174,13 +174,26 @@ class RecallQuestion(_Value, frozen=True):
     nonce: int
 
 
-class RecallAnswer(_Value, frozen=True):
+class RecallAnswer(_Value, frozen=True, tag=37):
     base: RingId
     nonce: int
     blank: bool
-    """The answerer stands at `base`, remembers all its votes on it, and accepted nothing."""
+    """The answerer stands at `base`, remembers all its votes on it, also of lives before, and accepted nothing."""
     ring: RingValue | None = None
     """The newest ring the answerer knows, if it is newer than `base`."""
+    quiet: bool = False
+    """The answerer stands at `base`, knows of nothing that it accepted, and is not counting votes."""
+    lost: bool = False
+    """It remembers no life before this one: its memory is LOST, or FOUNDING."""
+    promised: Ballot = NO_BALLOT
+    """The highest ballot that the answerer took part in, upon `base`: not to be used again."""
+
+
+class RingAsk(_Value, frozen=True, tag=38):
+    """Send me your ring (an `Announcement`) if it is newer than the one at this position."""
+
+    forced: int
+    version: int
 
 
 Reply = Promise | Assent | Refusal

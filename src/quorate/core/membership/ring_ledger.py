@@ -35,6 +35,9 @@ class Memory(IntEnum):
     """It may have voted on the ring it knows, and on none after that; it votes from the next ring on."""
     RECALLED = 3
     """It votes. But a *forced* ring may be one that it knew before, which no majority could tell: then it is lost."""
+    FOUNDING = 4
+    """It votes, since of all who vote on the ring it knows nobody remembers anything: their cluster was made just now.
+    Unless a ring comes that is not the next one: somebody remembers more, and it has lost its memory after all."""
 
 
 class LedgerState(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -117,6 +117,11 @@ class Proposer:
                 self.outcome = Outcome(End.DECIDED, self._highest, self.value)
         return []
 
+    @property
+    def counting(self) -> bool:
+        """Could a vote that was given until now still make it decided?"""
+        return self._assents is not None and self.outcome is None
+
     def on_timeout(self) -> None:
         """Time is up for this attempt."""
         if self.outcome is None:

@@ -5,15 +5,30 @@ majorities could share nobody who remembers, and a version could be decided twic
 it may have voted on, and the newest of those is not simply the first one it hears of: that may come from a peer which
 lags behind by versions.
 
-So it asks the other voters of the ring it knows, B. Had the ring after B been decided before the loss, more than half
-of B's voters would have accepted it; without the asker that is ⌊n/2⌋ at least, so among ⌈n/2⌉ others that stand at B,
-remember, and accepted nothing, there is nobody left to have made it decided. Then the asker cannot have voted on
-anything after B: it abstains on B, and votes from the next ring on.
+So it asks the other voters of the ring it knows, B, and asks again until it knows enough. Four things can come of it.
 
-Whoever is ahead answers with its ring, and the question is put again there. Whoever accepted something keeps the
-asker waiting until the ring after B is decided. A voter that abstains on B counts for nothing here.
+*Somebody is ahead*: it answers with its ring, and the question is put again there.
 
-Where too few others are left to tell (a lone voter; two, of which the other has accepted), the votes are lost like
+*ABSTAINING*, when ⌈n/2⌉ others are blank: they stand at B, remember, and accepted nothing. Had the ring after B been
+decided before the loss, more than half of B's voters would have accepted it; without the asker that is ⌊n/2⌋ at least,
+and one of the blank ones would be among them. So the asker cannot have voted on anything after B: it abstains on B,
+and votes from the next ring on.
+
+*RECALLED*, when, besides, *all* others are quiet: they stand at B, know of nothing accepted, and count no votes. Then
+it may vote on B itself, above all ballots that they tell of. What it may have forgotten is harmless: a vote counts only
+with the proposer whose attempt it was, and nobody is counting (who begins to count later, counts votes that are given
+later); a promise matters to an attempt that was begun, and whoever began one has told of a ballot that is as high. Nor
+is a ballot used for the second time: to get to counting, the former life was promised it by one of the blank ones.
+Without this a node that lost its disk would have no vote until the ring changes next, which may be in a year, and a
+second loss would be a lost majority.
+
+*FOUNDING*, when all others are quiet and none remembers a life before: they are LOST like the asker, or have become
+FOUNDING in this way. That is how a new cluster begins, of which no member can know that it has never voted. A lone
+voter has nobody to ask. It may have been one of many once, and be told so later: a ring that is not the next one takes
+a FOUNDING member's memory away again. (FOUNDING is not blank: half of a new cluster would make the other half abstain.)
+
+Whoever accepted something keeps the asker waiting until the ring after B is decided. Where too few others are left to
+tell (two, of which the other has accepted; three, of which two were wiped and one remembers), the votes are lost like
 any lost majority's, and only an operator's force helps.
 
 Rejected: to abstain until the next ring that one hears of, without asking (the peer that told may have lagged). A
@@ -24,15 +39,23 @@ from __future__ import annotations
 
 from typing import Final
 
-from quorate.core.membership.ring_consensus import RecallAnswer, RecallQuestion, RingValue, value_fault
+from quorate.core.membership.ring_consensus import (
+    NO_BALLOT,
+    ROUND_MAX,
+    RecallAnswer,
+    RecallQuestion,
+    RingValue,
+    value_fault,
+)
+from quorate.core.membership.ring_ledger import Memory
 
 NONCE_BYTES: Final = 8
 
 
 class Recollection:
-    """One round of asking, upon the ring `base`. Put the questions again, with a new nonce, until it is `done`."""
+    """One round of asking, upon the ring `base`. Put the questions again until there is a `memory`, or a newer ring."""
 
-    __slots__ = ("_blank", "_question", "base", "newer", "number")
+    __slots__ = ("_blank", "_lost", "_question", "_quiet", "base", "newer", "number", "promised")
 
     def __init__(self, number: int, base: RingValue, nonce: int) -> None:
         """`nonce`: `NONCE_BYTES` random bytes as an integer, never used before."""
@@ -42,6 +65,10 @@ class Recollection:
         """The newest ring that an answer told of: learn it, and begin again upon it."""
         self._question = RecallQuestion(base.id, nonce)
         self._blank: list[int] = []
+        self._quiet: list[int] = []
+        self._lost: list[int] = []
+        self.promised = NO_BALLOT
+        """The highest ballot that anybody took part in upon `base`."""
 
     def questions(self) -> list[tuple[int, RecallQuestion]]:
         return [(voter, self._question) for voter in self.base.voters if voter != self.number]
@@ -49,7 +76,7 @@ class Recollection:
     def on_answer(self, sender: int, answer: RecallAnswer) -> None:
         if answer.base != self._question.base or answer.nonce != self._question.nonce:
             return
-        if sender == self.number or sender not in self.base.voters:
+        if sender == self.number or sender not in self.base.voters or answer.promised.round >= ROUND_MAX:
             return
         ring = answer.ring
         if ring is not None:
@@ -57,11 +84,35 @@ class Recollection:
             same_cluster = ring.cluster_id == floor.cluster_id
             if same_cluster and ring.position > floor.position and not value_fault(ring):
                 self.newer = ring
-        elif answer.blank and sender not in self._blank:
-            self._blank.append(sender)
+            return
+        self.promised = max(self.promised, answer.promised)
+        for said, those in ((answer.blank, self._blank), (answer.quiet, self._quiet), (answer.lost, self._lost)):
+            if said and sender not in those:
+                those.append(sender)
 
     @property
     def done(self) -> bool:
         """It is certain that this node voted on nothing after `base`."""
         count = len(self.base.voters)
         return len(self._blank) >= count - count // 2
+
+    @property
+    def forgotten(self) -> bool:
+        """No voter remembers anything that this node could have voted on."""
+        return self._all_quiet and len(self._lost) == len(self.base.voters) - 1
+
+    @property
+    def memory(self) -> Memory | None:
+        """What this node may go by (see the module's text); None: it has to go on asking."""
+        if self.done:
+            return Memory.RECALLED if self._all_quiet else Memory.ABSTAINING
+        return Memory.FOUNDING if self.forgotten else None
+
+    @property
+    def heard(self) -> int:
+        """How many other voters stand where this node stands, and know of nothing that was accepted."""
+        return len({*self._blank, *self._quiet})
+
+    @property
+    def _all_quiet(self) -> bool:
+        return len(self._quiet) == len(self.base.voters) - 1

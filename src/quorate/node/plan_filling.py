@@ -1,0 +1,182 @@
+"""Filling for a plan: a newcomer gets all that it is to own, before it is read (`core.ring.advance`, rules S and P).
+
+While a plan stands at READ_OLD, each of this node's placements in which it is new is compared with the replicas before,
+by the same exchanges that heal replicas (`exchange`): so copying is resumable and exact by nature, and a partition that
+was compared before a crash costs one root after it. A comparison counts if both sides went by the plan's ring, or a
+later one, when it began. When enough sources were compared for every placement, and all of them that can be reached,
+this node says so by gossip, and to whoever asks (`StandingAsk`).
+
+The promise is durable (a node that restarts still holds what it held) and is bound to the plan by the ring that began
+it. A wiped store has lost it with the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from quorate.core.errors import StorageError
+from quorate.core.membership.gossip import RingRank
+from quorate.core.ports import Space
+from quorate.core.ring.advance import sources_awaited
+from quorate.core.ring.transition import Stage, Transition
+from quorate.node.context import NodeContext
+from quorate.node.documents import opened, sealed
+from quorate.node.gossip_rounds import NOTHING_FILLED
+
+log = logging.getLogger(__name__)
+
+FILLED_KEY: Final = b"filled"
+CHECK_INTERVAL_MS: Final = 500.0
+RATE_WINDOW_MS: Final = 5_000.0
+ROWS_MAX: Final = 64
+"""Rows of a report: groups of partitions that wait for the same members."""
+
+Part = tuple[int, int]
+"""(n, partition)"""
+
+
+class PlanFilling:
+    """What this node still has to be given for the plan under way."""
+
+    def __init__(self, node: NodeContext, on_filled: Callable[[RingRank], None]) -> None:
+        """`on_filled(rank)`: everything that the plan begun by the ring of this rank needs is here, durably."""
+        self._node = node
+        self._on_filled = on_filled
+        self._rank: RingRank = NOTHING_FILLED
+        """Of the ring that began the plan under way."""
+        self.total = 0
+        self.waiting: dict[Part, dict[int, bool]] = {}
+        """Placement in which this node is new and not filled → the members that it was compared with."""
+        self._began_ms = 0.0
+        self._began_records = self._began_bytes = 0
+        self.filled = self._load()
+
+    def start(self) -> None:
+        if self.filled != NOTHING_FILLED:
+            self._on_filled(self.filled)
+        self.on_ring()
+        self._tick()
+
+    @property
+    def pending(self) -> bool:
+        """Is there anything to be had? Then exchanges follow each other at once."""
+        return bool(self.waiting)
+
+    def on_ring(self) -> None:
+        """This node goes by a newer ring."""
+        node = self._node
+        transition = node.view.ring.transition
+        if transition is None or transition.stage != Stage.READ_OLD:
+            self.waiting, self.total = {}, 0
+            return
+        rank = (node.rings.chain.confirmed.forced, transition.began)
+        if rank in (self._rank, self.filled):
+            return
+        self._rank = rank
+        me = node.self_number
+        self.waiting = {
+            (n, partition): {}
+            for n in node.trees.n_values()
+            for partition, placement in enumerate(node.view.placements_of(n))
+            if placement.sides and me in placement.sides[1] and me not in placement.sides[0]
+        }
+        self.total = len(self.waiting)
+        self._began_ms = node.clock.monotonic_ms()
+        self._began_records = node.counters.get("records_received_in_repair", 0)
+        self._began_bytes = node.counters.get("exchange_bytes", 0)
+        if self.waiting:
+            log.info("this node is to get %d partitions and begins to be filled", self.total)
+
+    def on_compared(self, peer: int, partition: int, n: int) -> None:
+        """What this node holds of a placement equals what `peer` held when both went by the present ring."""
+        compared = self.waiting.get((n, partition))
+        if compared is not None:
+            compared[peer] = True
+            self._look_at((n, partition))
+
+    def _tick(self) -> None:
+        for part in list(self.waiting):
+            if self.waiting[part]:
+                self._look_at(part)
+        self._finish()
+        self._node.scheduler.call_later(CHECK_INTERVAL_MS, self._tick)
+
+    def _awaited(self, part: Part, transition: Transition) -> list[int]:
+        node = self._node
+        n, partition = part
+        down = [member for member in node.view.other_numbers if not node.usable(member)]
+        of_n = [quorum for quorum in node.view.quorums if quorum.n == n]
+        placement = node.view.joint.of(partition, n)
+        return sources_awaited(placement, self.waiting[part], transition.stopped, down, of_n)
+
+    def _look_at(self, part: Part) -> None:
+        transition = self._node.view.ring.transition
+        if transition is not None and not self._awaited(part, transition):
+            del self.waiting[part]
+            self._finish()
+
+    def _finish(self) -> None:
+        """All is here: note it, synced, and say so."""
+        node = self._node
+        if self.waiting or not self.total or self._rank == self.filled or node.fenced_because:
+            return
+        rank, self.total = self._rank, 0
+        seconds = (node.clock.monotonic_ms() - self._began_ms) / 1000
+        log.info("this node is filled for the plan that ring version %d began, after %.1f s", rank[1], seconds)
+
+        def synced(error: StorageError | None) -> None:
+            if error is None:
+                self.filled = rank
+                self._on_filled(rank)
+
+        try:
+            node.commits.flush()
+            node.engine.write([(Space.META, FILLED_KEY, sealed(msgspec.msgpack.encode(rank)))])
+            node.engine.sync(synced)
+        except StorageError as error:
+            log.error("it could not be noted that this node is filled: %s", error)
+
+    def _load(self) -> RingRank:
+        stored = self._node.engine.get(Space.META, FILLED_KEY)
+        raw = None if stored is None else opened(stored)
+        return NOTHING_FILLED if raw is None else msgspec.msgpack.decode(raw, type=tuple[int, int])
+
+    # --- for people ---
+
+    def report(self) -> dict[str, Any]:
+        """How far it is, and what each group of partitions waits for."""
+        node = self._node
+        elapsed_s = max(0.001, (node.clock.monotonic_ms() - self._began_ms) / 1000)
+        received = node.counters.get("records_received_in_repair", 0) - self._began_records
+        size_bytes = node.counters.get("exchange_bytes", 0) - self._began_bytes
+        done = self.total - len(self.waiting)
+        seconds_left = round(elapsed_s * len(self.waiting) / done, 1) if done and self.waiting else None
+        return {
+            "partitions": self.total,
+            "partitions_left": len(self.waiting),
+            "received_records": received if self.total else 0,
+            "received_bytes": size_bytes if self.total else 0,
+            "bytes_per_s": round(size_bytes / elapsed_s) if self.waiting else 0,
+            "seconds_left": seconds_left,
+            "waits_for": self._rows(),
+        }
+
+    def _rows(self) -> list[dict[str, Any]]:
+        transition = self._node.view.ring.transition
+        if transition is None:
+            return []
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for part in sorted(self.waiting):
+            groups.setdefault(tuple(self._awaited(part, transition)), []).append(part[1])
+        return [
+            {
+                "partitions": sorted(set(partitions)),
+                "members": self._node.names(list(members)),
+                "reason": "to be compared with, or copied from, these replicas",
+            }
+            for members, partitions in sorted(groups.items())[:ROWS_MAX]
+        ]
