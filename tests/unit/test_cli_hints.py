@@ -12,6 +12,7 @@ from quorate.cli.tables import size_text
 from tests.unit.test_cli_commands import ScriptedNode
 
 BOUND = 1 << 30
+COMPARED = {"partitions": 64, "compared": 64, "all_compared_within_s": 72}
 
 
 def member(name: str, **report: Any) -> dict[str, Any]:
@@ -93,6 +94,51 @@ def test_status_tells_the_opinion_of_the_asked_node_with_its_reason(
     assert "n1 takes n2" not in out
     assert "1.2 ms" in rows["n2"]
     assert "n3 is unreachable: no connection" in out
+
+
+def test_status_tells_of_a_plan_of_lagging_rings_and_of_several_versions(
+    request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reports = [
+        {"ring_version": 7, "version": "1.1", "connected_to": ["n2", "n3"], "anti_entropy": COMPARED},
+        {"ring_version": 6, "version": "1.0", "connected_to": ["n1"], "anti_entropy": COMPARED},
+        {"ring_version": 7, "version": "1.1", "connected_to": ["n1", "n2"], "anti_entropy": COMPARED},
+    ]
+    figures = {"in_flight_requests": 8192, "requests_in_flight_max": 8192, "background_rate_per_s": 1250}
+    figures |= {"uptime_s": 5000, "disk_free_fraction": 0.31}
+    members = [member(f"n{n}", **report_of({}, **figures, **report)) for n, report in enumerate(reports, start=1)]
+    opinion = {"state": "up", "reason": "", "latency_ms": 102.5}
+    members[0]["report"]["peers"] = {"n2": opinion, "n3": opinion}
+    transfers = {"ring_version": 7, "plan": "p9", "joining": [], "leaving": ["n3"], "stage": "read old"}
+
+    def script(command: list[bytes]) -> bytes:
+        body = json.dumps({**STATUS, "members": members} if command == [b"KV.STATUS"] else transfers).encode()
+        return b"$%d\r\n%b\r\n" % (len(body), body)
+
+    node = ScriptedNode(script)
+    request.addfinalizer(node.close)
+    assert run(["status", "--node", node.address]) == 0
+    out = capfd.readouterr().out
+    assert "plan p9 is under way: n3 leaves (ring version 7); `quorate transfers` shows how far it is" in out
+    assert "n2 goes by ring version 6; the newest is 7" in out
+    assert "n1 goes by" not in out
+    assert "version 1.1 on n1 n3, version 1.0 on n2" in out
+    assert "n2 is not connected to n3" in out
+    assert "n3 is not connected" not in out
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 120
+    assert run(["status", "--json", "--node", node.address]) == 0
+    assert json.loads(capfd.readouterr().out)["transfers"] == transfers
+
+
+def test_status_of_a_node_that_knows_no_transfers(
+    request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
+) -> None:
+    body = json.dumps(STATUS).encode()
+    reply = b"$%d\r\n%b\r\n" % (len(body), body)
+    node = ScriptedNode(lambda command: reply if command == [b"KV.STATUS"] else b"-ERR unknown command\r\n")
+    request.addfinalizer(node.close)
+    assert run(["status", "--node", node.address]) == 1
+    assert "under way" not in capfd.readouterr().out
 
 
 def test_strict_is_a_property_that_can_be_set(

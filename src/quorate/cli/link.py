@@ -35,7 +35,7 @@ _RETRY_AFTER = re.compile(r"retry-after-ms=(\d{1,9})\s*")
 class Link:
     """A connection to the node at `address` ("host:port"); raises `Unavailable` if none answers there."""
 
-    def __init__(self, address: str, password: str | None = None) -> None:
+    def __init__(self, address: str, password: str | None = None, reply_timeout_s: float = REPLY_TIMEOUT_S) -> None:
         self.address = address
         host, port = parse_address(address, "--node")
         try:
@@ -45,7 +45,7 @@ class Link:
                 f"no node answers at {address} ({_words(error)}); start a cluster with `quorate up`, "
                 "or name a running node with --node"
             ) from None
-        self._socket.settimeout(REPLY_TIMEOUT_S)
+        self._socket.settimeout(reply_timeout_s)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = hiredis.Reader()
         if password:
@@ -73,15 +73,15 @@ class Link:
         except (OSError, hiredis.ProtocolError) as error:
             lost = f"lost the connection to {self.address} before it answered ({_words(error)})"
             if write:
-                raise OutcomeUnknown(f"{lost}: the write may or may not have been done; read the key to see") from None
+                raise OutcomeUnknown(f"{lost}: it may or may not have been done; look before you repeat it") from None
             raise Unavailable(f"{lost}; is this the client port of a Quorate node?") from None
         if isinstance(reply, hiredis.ReplyError):
             raise reply_error(str(reply))
         return reply
 
-    def document(self, *arguments: bytes | str | int) -> Any:
-        """The reply to a command that answers with a JSON document."""
-        return json.loads(self.command(*arguments))
+    def document(self, *arguments: bytes | str | int, write: bool = False) -> Any:
+        """The reply to a command that answers with a JSON document; errors as of `command`."""
+        return json.loads(self.command(*arguments, write=write))
 
     def close(self) -> None:
         self._socket.close()

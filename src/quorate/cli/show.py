@@ -1,9 +1,8 @@
-"""status, ring, where: what the cluster looks like, and why, as one node sees it."""
+"""status and where: what the cluster looks like, and why, as one node sees it."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,14 +10,14 @@ import click
 from quorate.cli.documents import iso_time
 from quorate.cli.exit_codes import ERROR, OK
 from quorate.cli.link import Link
+from quorate.cli.membership_text import plan_text
 from quorate.cli.options import bucket_bytes, key_bytes, node_options
-from quorate.cli.tables import show_table, table_of
+from quorate.cli.tables import coloured_state, duration_text, show_table, table_of
+from quorate.core.errors import CallerError
 from quorate.core.keyspace import canonical_name
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-_STATE_STYLES = {"up": "green", "fenced": "red", "silent": "yellow", "unreachable": "red", "down": "red"}
 
 
 @click.command("status", epilog="\b\nExample:\n  quorate status --json | jq '.members[].report.state'")
@@ -26,45 +25,22 @@ _STATE_STYLES = {"up": "green", "fenced": "red", "silent": "yellow", "unreachabl
 def status_command(node: str, password: str | None, as_json: bool) -> int:
     """Show every node of the cluster: what it says about itself, and what the asked node thinks of it.
 
-    "seen as" is up, suspected (asked last, fallbacks take its writes) or down, as the asked node alone has seen it;
-    "in flight" is requests out of how many it takes on before it sheds load; "background" is the rate at which hints
-    and other background work may run now; "compared" is how many of its partitions a node has compared with another
-    replica since it was started, and within what time all of them were (--json tells each partition's last comparison
-    and what differed). Exits with 1 if any node says that it is not up, or does not answer.
+    "seen as" is up, suspected (asked last, fallbacks take its writes) or down, as the asked node alone has seen it, and
+    how fast it answers; "in flight" is requests out of how many it takes on before it sheds load; "background" is the
+    rate at which hints and other background work may run now; "compared" is how many of its partitions a node has
+    compared with another replica since it was started, and within what time all of them were (--json tells each
+    partition's last comparison and what differed). With --json, "transfers" is what `quorate transfers` says. Exits
+    with 1 if any node says that it is not up, or does not answer.
     """
     with Link(node, password) as link:
         document = link.document("KV.STATUS")
+        document["transfers"] = _transfers(link)
     healthy = all(member["report"]["state"] == "up" for member in document["members"])
     if as_json:
         click.echo(json.dumps(document, indent=1))
     else:
         _print_status(document)
     return OK if healthy else ERROR
-
-
-@click.command("ring", epilog="\b\nExample:\n  quorate ring --json | jq .owners")
-@node_options
-def ring_command(node: str, password: str | None, as_json: bool) -> None:
-    """Show who owns how much of the ring."""
-    with Link(node, password) as link:
-        ring = link.document("KV.RING")
-    if as_json:
-        click.echo(json.dumps(ring))
-        return
-    table = table_of("node", "number", "host", "zone", "weight", "partitions", "share", "of its fair share", "id")
-    owned = Counter(ring["owners"])
-    partitions, weights = len(ring["owners"]), sum(member["weight"] for member in ring["members"])
-    for member in ring["members"]:
-        tokens = owned[member["number"]]
-        fair = partitions * member["weight"] / weights
-        table.add_row(
-            member["name"],
-            *(str(member[field] if member[field] != "" else "–") for field in ("number", "host", "zone", "weight")),
-            *(str(tokens), f"{tokens / partitions:.1%}", f"{tokens / fair:.1%}"),
-            member["id"],
-        )
-    click.echo(f"cluster {ring['cluster_id']}, ring version {ring['version']}, {partitions} partitions")
-    show_table(table)
 
 
 @click.command("where", epilog="\b\nExample:\n  quorate where carts alice")
@@ -90,19 +66,32 @@ def where_command(bucket: str, key: str, node: str, password: str | None, as_jso
         click.echo("The replicas differ; a read of the key, or time, brings them together.")
 
 
+def _transfers(link: Link) -> dict[str, Any] | None:
+    """The document of KV.TRANSFERS; None from a node of an earlier version, which has no such thing."""
+    try:
+        document: dict[str, Any] = link.document("KV.TRANSFERS")
+    except CallerError:
+        return None
+    return document
+
+
 def _print_status(document: dict[str, Any]) -> None:
     seen_by = document["seen_by"]
     click.echo(
         f"cluster {document['cluster_id']}, ring version {document['ring_version']}, "
-        f"{document['partitions']} partitions, as {seen_by} sees it"
+        f"{document['partitions']} partitions, as {seen_by} sees it" + _versions_in_use(document)
     )
+    transfers = document["transfers"]
+    if transfers is not None and transfers.get("plan") is not None:
+        click.echo(f"{plan_text(transfers)}; `quorate transfers` shows how far it is")
     reports = {member["name"]: member["report"] for member in document["members"]}
     opinions = reports[seen_by].get("peers", {})
     table = table_of(
-        *("node", "state", "seen as", "answers in", "clients", "owns", "uptime", "version"),
-        *("in flight", "background", "hints", "compared", "disk free", "connected to"),
+        *("node", "state", "seen as", "clients", "owns", "uptime"),
+        *("in flight", "background", "hints", "compared", "disk free"),
     )
     notes = []
+    newest = max(report.get("ring_version", 0) for report in reports.values())
     for member in document["members"]:
         name, report = member["name"], member["report"]
         opinion = opinions.get(name)
@@ -115,6 +104,10 @@ def _print_status(document: dict[str, Any]) -> None:
             )
         if opinion is not None and opinion["state"] != "up":
             notes.append(f"{seen_by} takes {name} for {opinion['state']}: {opinion['reason']}")
+        if report.get("ring_version", newest) < newest:
+            notes.append(f"{name} goes by ring version {report['ring_version']}; the newest is {newest}")
+        if apart := _not_connected(member, reports):
+            notes.append(f"{name} is not connected to {', '.join(apart)}")
     show_table(table)
     for note in notes:
         click.echo(note)
@@ -128,20 +121,42 @@ def _status_row(member: dict[str, Any], opinion: dict[str, Any] | None, partitio
     rate, hints = report.get("background_rate_per_s"), report.get("hints")
     return [
         member["name"],
-        _coloured(state),
-        "itself" if opinion is None else _coloured(opinion["state"]),
-        f"{opinion['latency_ms']:.1f} ms" if opinion is not None and opinion["latency_ms"] else "–",
+        coloured_state(state),
+        "itself" if opinion is None else _seen_as(opinion),
         member["client_address"],
         f"{member['tokens'] / partitions:.1%}",
         _duration(report.get("uptime_s")),
-        report.get("version", "–"),
         "–" if in_flight is None else str(in_flight) if limit is None else f"{in_flight} of {limit}",
         "–" if rate is None else f"{rate}/s",
         "–" if hints is None else str(sum(count["hints"] for count in hints["homes"].values())),
         _compared(report.get("anti_entropy")),
         f"{report['disk_free_fraction']:.0%}" if "disk_free_fraction" in report else "–",
-        ", ".join(report.get("connected_to", [])) or "–",
     ]
+
+
+def _seen_as(opinion: dict[str, Any]) -> str:
+    latency = f", {opinion['latency_ms']:.1f} ms" if opinion["latency_ms"] else ""
+    return coloured_state(opinion["state"]) + latency
+
+
+def _versions_in_use(document: dict[str, Any]) -> str:
+    """What program the nodes run: one version as a rule, and several while they are upgraded one by one."""
+    running: dict[str, list[str]] = {}
+    for member in document["members"]:
+        if version := member["report"].get("version"):
+            running.setdefault(version, []).append(member["name"])
+    if len(running) < 2:
+        return "".join(f"; version {version}" for version in running)
+    return "; " + ", ".join(f"version {version} on {' '.join(names)}" for version, names in running.items())
+
+
+def _not_connected(member: dict[str, Any], reports: dict[str, dict[str, Any]]) -> list[str]:
+    """The nodes that answer and that `member` says it has no connection to."""
+    connected = member["report"].get("connected_to")
+    if connected is None:
+        return []
+    answering = [name for name, report in reports.items() if "connected_to" in report]
+    return [name for name in answering if name != member["name"] and name not in connected]
 
 
 def _compared(found: dict[str, Any] | None) -> str:
@@ -151,10 +166,6 @@ def _compared(found: dict[str, Any] | None) -> str:
     if found["all_compared_within_s"] is None:
         return f"{found['compared']} of {found['partitions']}"
     return f"all within {_duration(found['all_compared_within_s'])}"
-
-
-def _coloured(state: str) -> str:
-    return f"[{_STATE_STYLES.get(state, 'yellow')}]{state}[/]"
 
 
 def _add_replica(table: Table, replica: dict[str, Any]) -> None:
@@ -179,9 +190,4 @@ def _add_replica(table: Table, replica: dict[str, Any]) -> None:
 
 
 def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
+    return "–" if seconds is None else duration_text(seconds)

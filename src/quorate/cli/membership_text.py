@@ -1,0 +1,107 @@
+"""Changes of membership in words and figures: what the documents of KV.PLAN, KV.TRANSFERS and KV.MEMBERS say.
+
+No terminal and no connection here, so that `status`, `transfers` and the commands that change something say the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quorate.cli.tables import duration_text, size_text
+
+_STAGES = {
+    "read old": "stage 1 of 2: both sides are written, the side before is read, and new replicas are filled",
+    "read new": "stage 2 of 2: both sides are written, the side after is read",
+}
+
+
+def change_text(document: dict[str, Any]) -> str:
+    """Who comes and who goes in a plan under way: "n4 joins, n1 leaves"."""
+    parts = [f"{name} joins" for name in document["joining"]]
+    parts += [f"{name} leaves" for name in document["leaving"]]
+    return ", ".join(parts) or "weights change"
+
+
+def plan_text(document: dict[str, Any]) -> str:
+    """One line about what KV.TRANSFERS says."""
+    version = f"ring version {document['ring_version']}" + (", forced" if document.get("forced") else "")
+    if document["plan"] is None:
+        return f"no change of membership is under way ({version})"
+    return f"plan {document['plan']} is under way: {change_text(document)} ({version})"
+
+
+def stage_text(document: dict[str, Any]) -> str:
+    return _STAGES.get(document["stage"], f"stage: {document['stage']}")
+
+
+def fraction_done(document: dict[str, Any]) -> float:
+    """How much of what has to be copied is there, 0 to 1."""
+    wanted: int = sum(member.get("partitions") or 0 for member in document["members"])
+    left: int = sum(member.get("partitions_left") or 0 for member in document["members"])
+    if document["stage"] != "read old" or wanted == 0:
+        return 1.0
+    return max(0.0, (wanted - left) / wanted)
+
+
+def progress_text(document: dict[str, Any]) -> str:
+    """How far a plan is, at what rate, for how long still, and what it waits for."""
+    filling = [member for member in document["members"] if member.get("filled") is False]
+    if document["stage"] == "read old" and filling:
+        names = ", ".join(member["name"] for member in filling)
+        left = sum(member.get("partitions_left") or 0 for member in filling)
+        parts = [f"{names}: {left} partitions left", rate_text(sum(one.get("bytes_per_s") or 0 for one in filling))]
+        parts.append(time_left_text([member.get("seconds_left") for member in filling]))
+    else:
+        parts = [stage_text(document).split(":", maxsplit=1)[0], *waits_of(document)[:1]]
+    return ", ".join(part for part in parts if part)
+
+
+def rate_text(bytes_per_s: float) -> str:
+    return f"{size_text(int(bytes_per_s))}/s"
+
+
+def time_left_text(seconds: list[float | None]) -> str:
+    """Of members that are filled side by side: the slowest one counts."""
+    known = [one for one in seconds if one is not None]
+    return f"about {duration_text(max(known))} left" if known and len(known) == len(seconds) else "time left unknown"
+
+
+def waits_of(document: dict[str, Any]) -> list[str]:
+    """What a plan waits for, a line each."""
+    found: list[str] = list(document.get("waiting", []))
+    for member in document["members"]:
+        for wait in member.get("waits_for", []):
+            members = ", ".join(wait["members"]) or "nobody"
+            found.append(f"{member['name']}: partitions {wait['partitions']} from {members}: {wait['reason']}")
+    return found
+
+
+def is_granted(wish: dict[str, Any], document: dict[str, Any]) -> bool:
+    """Does the document of KV.MEMBERS, told after a plan has ended, show what `wish` asked for?
+
+    Who joins only now, by another plan, did not join by this one.
+    """
+    there = [
+        member
+        for member in document["members"]
+        if wish["node"] in (member["name"], member["id"]) and member["side"] != "joins"
+    ]
+    if wish["kind"] == "join":
+        return bool(there)
+    if wish["kind"] == "weight":
+        return any(member["weight"] == wish["weight"] for member in there)
+    return not there
+
+
+def wish_text(wish: dict[str, Any]) -> str:
+    """What an operator asks for: "n4 joins"."""
+    gone = " (it has stopped for good)" if wish.get("stopped") else ""
+    match wish["kind"]:
+        case "join":
+            return f"{wish['node']} joins"
+        case "leave":
+            return f"{wish['node']} leaves{gone}"
+        case "replace":
+            return f"{wish['by']} takes the place of {wish['node']}{gone}"
+        case _:
+            return f"{wish['node']} gets the weight {wish['weight']}"
