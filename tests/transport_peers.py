@@ -38,12 +38,13 @@ class Peer:
         self.transport = TcpTransport(
             identity=changes.get("identity", make_identity(number)),
             secret=changes.get("secret", SECRET),
-            members=changes.get("members", members),
+            members=changes.get("knows", members),
             handler=self.handler,
             clock=SystemClock(),
             rng=SeededRng(number),
             scheduler=changes.get("scheduler") or LoopScheduler(asyncio.get_running_loop()),
             bind_address=self.member.peer_address,
+            advertised_address=changes.get("advertised", ""),
         )
 
     async def until(self, condition: Callable[[], bool]) -> None:

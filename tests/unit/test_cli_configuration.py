@@ -6,9 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from quorate.cli.start import start_command
 from quorate.core.errors import StartupError
 from quorate.server.addresses import is_loopback, parse_address
-from quorate.server.configuration import check_advertised, check_exposure, decode_secret, load_configuration
+from quorate.server.configuration import (
+    NodeConfiguration,
+    check_advertised,
+    check_exposure,
+    decode_secret,
+    load_configuration,
+)
 
 
 def write(path: Path, text: str) -> Path:
@@ -35,12 +42,34 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
         ("partitions = 1000", "a power of two from 1 to 16384; got 1000"),
         ("value_bytes_max = 1", "value_bytes_max must be from 1024 to"),
         ("secret = 'short'", "the cluster secret has 5 bytes and needs at least 16"),
+        ("join = 'n1'", "join: 'n1' is not an address"),
+        ("join = '127.0.0.1:7601'\ngrace_s = 60", "settled when a cluster is made"),
+        (f"zone = '{'z' * 256}'", "a node's zone has at most 255 printable characters"),
         ("this is not toml", "is not valid TOML"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(StartupError, match=message):
         load_configuration(write(tmp_path / "n.toml", text), {})
+
+
+def test_a_member_to_join_may_stand_in_the_file_and_on_the_command_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "n.toml", 'join = "10.0.0.1:7601"\n')
+    assert load_configuration(path, {}).join == "10.0.0.1:7601"
+    assert load_configuration(path, {"join": "10.0.0.2:7601"}).join == "10.0.0.2:7601"
+
+
+def test_the_secret_may_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flag would show it to whoever lists processes."""
+    seen: list[NodeConfiguration] = []
+    monkeypatch.setattr("quorate.server.process.run_node", lambda settings, attached: seen.append(settings))
+    path = write(tmp_path / "n.toml", 'secret = "from the file, long"\n')
+    assert start_command.callback is not None
+    monkeypatch.delenv("QUORATE_SECRET", raising=False)
+    start_command.callback(path, False, False)
+    monkeypatch.setenv("QUORATE_SECRET", "from outside, long")
+    start_command.callback(path, False, False)
+    assert [settings.secret for settings in seen] == ["from the file, long", "from outside, long"]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from quorate.cli.local_cluster import base_port, plan_cluster
+from quorate.cli.up import Supervisor
 from quorate.core.errors import StartupError
 from quorate.server.configuration import NodeConfiguration
-from quorate.server.data_directory import DataDirectory
+from quorate.server.data_directory import DataDirectory, Retirement
 from quorate.server.founding import establish, settle
 from tests.conftest import plan_on_free_ports
 
@@ -72,6 +73,21 @@ def test_the_directory_of_a_cluster_is_not_taken_for_a_nodes(tmp_path: Path) -> 
             settle(NodeConfiguration(), directory)
     finally:
         directory.close()
+
+
+def test_a_node_that_has_left_is_known_and_not_started_again(tmp_path: Path) -> None:
+    plan = plan_on_free_ports(tmp_path, nodes=2, partitions=16)
+    first, second = plan.cluster.ring.members
+    configuration = NodeConfiguration(name="n2", cluster=str(plan.cluster_path))
+    directory = DataDirectory.open(tmp_path / "n2")
+    establish(settle(configuration, directory), directory)
+    directory.retire(Retirement(1, "n2", "has left cluster c", "2026-01-01T00:00:00Z"))
+    with pytest.raises(StartupError, match=r"node n2 in .* has left cluster c \(2026.*\) and never returns; .*remove"):
+        settle(configuration, directory)
+    directory.close()
+    retired = plan.retired(second)
+    assert plan.retired(first) is None and retired is not None and retired.reason == "has left cluster c"
+    assert [member.name for member in Supervisor(plan, as_json=False)._members_to_start()] == ["n1"]
 
 
 @pytest.mark.parametrize("partitions", [0, 3, 32_768])

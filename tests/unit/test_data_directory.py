@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from quorate.core.errors import StartupError
@@ -18,8 +20,10 @@ from quorate.core.ring.ring import Member
 from quorate.server import documents
 from quorate.server.cluster_file import ClusterFile, found_cluster, read_cluster_file, write_cluster_file
 from quorate.server.configuration import NodeConfiguration
-from quorate.server.data_directory import DataDirectory
+from quorate.server.data_directory import Candidate, DataDirectory
 from quorate.server.founding import Standing, establish, settle
+from quorate.server.joining import prepare
+from tests.transport_peers import free_ports
 
 
 def member(number: int) -> Member:
@@ -133,6 +137,119 @@ def test_what_is_only_settled_leaves_no_trace(tmp_path: Path) -> None:
     again = begin(NodeConfiguration(name="two", client_listen="127.0.0.1:1002"), directory)
     directory.close()
     assert (again.identity.name, again.cluster.ring.members[0].client_address) == ("two", "127.0.0.1:1002")
+
+
+# Candidates, newborns, moved and retired nodes.
+
+
+def prepare_error(path: Path, **settings: object) -> str:
+    directory = DataDirectory.open(path)
+    try:
+        with pytest.raises(StartupError) as caught:
+            prepare(NodeConfiguration(join="127.0.0.1:1", **settings), directory)  # type: ignore[arg-type]
+    finally:
+        directory.close()
+    assert [entry.name for entry in path.iterdir()] == ["lock"], "nothing was written"
+    return str(caught.value)
+
+
+def test_what_a_candidate_lacks_is_named(tmp_path: Path) -> None:
+    secret = "a long and random secret"
+    assert "say --name NAME" in prepare_error(tmp_path, secret=secret)
+    assert "takes its secret: name a member's cluster file by --cluster" in prepare_error(tmp_path, name="n4")
+    exposed = prepare_error(tmp_path, name="n4", secret=secret, peer_listen="0.0.0.0:7699")
+    assert "without a password: anyone" in exposed
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert "is in use" in prepare_error(tmp_path, name="n4", secret=secret, client_listen=address)
+
+
+def test_a_candidate_keeps_its_id_over_restarts_and_takes_what_the_cluster_file_has(tmp_path: Path) -> None:
+    cluster = cluster_of(3)
+    write_cluster_file(tmp_path / "cluster.json", cluster)
+    ports = free_ports(3)
+    listen = {
+        f"{what}_listen": f"127.0.0.1:{port}" for what, port in zip(("client", "http", "peer"), ports, strict=True)
+    }
+    settings = NodeConfiguration(name="n4", join="127.0.0.1:7601", cluster=str(tmp_path / "cluster.json"), **listen)
+    directory = DataDirectory.open(tmp_path / "n4")
+    first = prepare(settings, directory)
+    assert (first.secret, first.cluster_id, first.engine) == (cluster.secret, cluster.cluster_id, "rocksdb")
+    assert (first.candidacy.peer_address, first.candidacy.name) == (listen["peer_listen"], "n4")
+    directory.stand(Candidate(1, first.candidacy.id, "n4"))
+    again = prepare(msgspec.structs.replace(settings, name=""), directory)
+    assert again.candidacy == first.candidacy
+    directory.close()
+
+
+def test_a_waiting_node_does_not_become_a_cluster_of_its_own(tmp_path: Path) -> None:
+    directory = DataDirectory.open(tmp_path)
+    directory.stand(Candidate(1, "ca" * 16, "n4"))
+    directory.close()
+    assert "waits to be joined to a cluster and is no member yet; start it with --join" in settle_error(tmp_path)
+    assert not (tmp_path / "identity.json").exists()
+
+
+def test_only_who_makes_its_cluster_is_newborn(tmp_path: Path) -> None:
+    """A new directory alone says nothing: a member's disk may have been replaced."""
+    write_cluster_file(tmp_path / "cluster.json", cluster_of(1))
+    directory = DataDirectory.open(tmp_path / "member")
+    given = begin(NodeConfiguration(name="n1", cluster=str(tmp_path / "cluster.json")), directory)
+    directory.identity_path.unlink()
+    resumed = begin(NodeConfiguration(name="n1"), directory)
+    directory.close()
+    directory = DataDirectory.open(tmp_path / "alone")
+    alone = begin(NodeConfiguration(), directory)
+    again = begin(NodeConfiguration(), directory)
+    directory.close()
+    assert [standing.newborn for standing in (given, resumed, alone, again)] == [False, False, True, False]
+
+
+def test_all_founders_make_the_same_ring_of_their_file(tmp_path: Path) -> None:
+    """Rings are told apart by their digests: members that start with different ones would never agree."""
+    cluster = cluster_of(3)
+    write_cluster_file(tmp_path / "cluster.json", cluster)
+    read = read_cluster_file(tmp_path / "cluster.json")
+    assert read is not None and read.founding() == cluster.founding()
+    assert cluster.founding().id == cluster.founding().id
+    assert (cluster.founding().voters, cluster.founding().position) == ((1, 2, 3), (0, 1))
+
+
+def test_a_damaged_decided_ring_is_refused(tmp_path: Path) -> None:
+    for text in ("zz", "90", cluster_of(2).founding().body.hex()):
+        with pytest.raises(StartupError, match="the cluster file's ring cannot be used"):
+            msgspec.structs.replace(cluster_of(2), decided=text).founding()
+
+
+def test_a_node_is_reached_where_it_was_told_last(tmp_path: Path) -> None:
+    """Hard case 21: an address is not an identity."""
+    write_cluster_file(tmp_path / "cluster.json", cluster_of(2))
+    directory = DataDirectory.open(tmp_path / "n2")
+
+    def own(**settings: str) -> tuple[str, str, list[str]]:
+        standing = begin(NodeConfiguration(cluster=str(tmp_path / "cluster.json"), **settings), directory)  # type: ignore[arg-type]
+        return standing.own.peer_address, standing.listen["peer"], standing.warnings
+
+    assert own(name="n2") == ("127.0.0.1:7602", "127.0.0.1:7602", [])
+    told, listen, warnings = own(peer_listen="127.0.0.1:9602")
+    assert (told, listen) == ("127.0.0.1:9602", "127.0.0.1:9602")
+    assert "reached by peers at 127.0.0.1:9602, and no more at 127.0.0.1:7602: it tells the cluster" in warnings[0]
+    assert own()[:2] == ("127.0.0.1:9602", "127.0.0.1:9602"), "remembered"
+    safe = {"password": "p", "secret": "a long and random secret"}
+    assert own(peer_listen="0.0.0.0:1", **safe)[:2] == ("127.0.0.1:9602", "0.0.0.0:1"), "a wildcard says nothing"
+    assert own(peer_listen="0.0.0.0:1", peer_advertise="10.0.0.1:2", **safe)[:2] == ("10.0.0.1:2", "0.0.0.0:1")
+    assert own(peer_listen="127.0.0.1:7602") == ("127.0.0.1:7602", "127.0.0.1:7602", [])
+    assert own() == ("127.0.0.1:7602", "127.0.0.1:7602", [])
+    directory.close()
+
+
+@pytest.mark.parametrize("file_name", ["retired.json", "candidate.json"])
+def test_a_damaged_note_is_never_taken_for_none(tmp_path: Path, file_name: str) -> None:
+    """Hard case 25: a node that has left must not come back because a byte has flipped."""
+    (tmp_path / file_name).write_bytes(b"{}")
+    assert file_name in settle_error(tmp_path)
+    documents.write_document(tmp_path / file_name, {"format": "x"})
+    assert file_name in settle_error(tmp_path)
 
 
 def test_a_store_without_an_identity_is_not_adopted(tmp_path: Path) -> None:
