@@ -12,7 +12,7 @@ import pytest
 
 from quorate.cli import cluster_link, confirmation, membership
 from quorate.cli.main import run
-from quorate.cli.membership_text import fraction_done, is_granted, progress_text
+from quorate.cli.membership_text import fraction_done, is_granted, progress_text, waits_of
 from tests.unit.test_cli_commands import ScriptedNode
 
 CLUSTER_ID = "abcdef0123456789abcdef0123456789"
@@ -250,6 +250,40 @@ def test_a_ring_that_changes_before_the_commit_is_planned_for_again(
     assert "planning again" in capfd.readouterr().err
 
 
+def test_a_change_that_the_node_goes_by_a_moment_later_is_the_reason_all_the_same(cluster: Cluster) -> None:
+    """Two operators at once: who comes second waits for the first, and then plans anew."""
+    cluster.after_commit = [under_way(4, "p3"), steady(6)]
+    cluster.transfers = [steady(1), steady(1), under_way(2, "other"), under_way(2, "other"), steady(3)]
+    begin = cluster.commit
+
+    def refuse_once(command: list[bytes]) -> bytes:
+        if not cluster.commits:
+            cluster.version = 3
+        return begin(command)
+
+    cluster.commit = refuse_once  # type: ignore[method-assign]
+    assert call(cluster, "join", "n4", "--yes") == 0
+    assert cluster.commits == [b"p1", b"p3"]
+
+
+def test_a_commit_that_is_refused_for_good_ends(
+    cluster: Cluster, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "CHANGE_SEEN_WITHIN_S", 0.0)
+    cluster.commit = lambda command: b"-ERR no candidate 'n4' any more\r\n"  # type: ignore[method-assign]
+    assert call(cluster, "join", "n4", "--yes") == 1
+    assert "no candidate" in capfd.readouterr().err
+
+
+def test_a_plan_that_has_begun_already_is_followed(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
+    begin = cluster.commit
+    cluster.after_commit = [under_way(2, "p1"), under_way(2, "p1"), steady(4)]
+    cluster.commit = lambda command: begin(command) and b"-ERR plan p1 has begun already\r\n"  # type: ignore[method-assign]
+    assert call(cluster, "join", "n4", "--yes") == 0
+    assert "ring version 4" in capfd.readouterr().out
+    assert cluster.commits == [b"p1"]
+
+
 def test_a_refusal_is_not_tried_again(cluster: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
     cluster.plan = lambda command: b"-ERR 'n4' was removed from this cluster\r\n"  # type: ignore[method-assign]
     assert call(cluster, "join", "n4", "--yes") == 1
@@ -341,8 +375,16 @@ def test_transfers_tell_who_is_filled_and_what_is_waited_for(
     assert "stage 1 of 2" in out
     row = ["n4", "2", "not", "yet", "100", "of", "200", "12", "records,", "3.0", "MiB", "1.0", "MiB/s"]
     assert [*row, "about", "1.5", "min"] in rows
-    assert "waits for n4 to be filled" in out
+    assert "waiting: n4 to be filled" in out
     assert "n4: partitions 0-3 7 from n1: it is overloaded" in out
+    silent = under_way(3, "p1")
+    silent["members"][0]["confirmed"] = None
+    silent["members"][0]["waits_for"] = [{"partitions": "", "members": ["n1"], "reason": "it does not answer"}]
+    cluster.transfers = [silent]
+    assert call(cluster, "transfers") == 0
+    out = capfd.readouterr().out
+    assert "n1: it does not answer" in out
+    assert "None" not in out
     cluster.transfers = [steady(9)]
     assert call(cluster, "transfers", "--watch") == 0
     assert "no change of membership is under way (ring version 9)" in capfd.readouterr().out
@@ -428,6 +470,10 @@ def test_progress_in_figures_and_words() -> None:
     assert fraction_done(under_way(3, "p", "read new")) == 1.0
     assert progress_text(under_way(2, "p", left=50)) == "n4: 50 partitions left, 1.0 MiB/s, about 1.5 min left"
     assert progress_text(under_way(2, "p", left=0)) == "stage 1 of 2, n4 to be filled"
+    long = under_way(2, "p", left=50)
+    long["members"][1]["waits_for"][0]["partitions"] = "0 3 6 9 12 " * 50
+    (_, wait) = waits_of(long)
+    assert wait.startswith("n4: partitions 0 3 6") and "… from n1" in wait and len(wait) < 120
     unknown = under_way(2, "p", left=50)
     unknown["members"][1]["seconds_left"] = None
     assert progress_text(unknown).endswith("time left unknown")

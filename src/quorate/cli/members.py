@@ -9,7 +9,7 @@ import click
 
 from quorate.cli.link import Link
 from quorate.cli.options import node_options
-from quorate.cli.tables import coloured_state, duration_text, show_table, table_of
+from quorate.cli.tables import coloured_state, duration_text, show_table, shown, table_of
 
 
 @click.command("members", epilog="\b\nExamples:\n  quorate members\n  quorate members --json | jq '.candidates[].name'")
@@ -40,13 +40,13 @@ def _print(document: dict[str, Any]) -> None:
             coloured_state(member["state"]),
             member["side"],
             member["host"],
-            member["zone"] or "–",
+            shown(member["zone"]),
             str(member["weight"]),
             str(member["owns"]),
             member["client_address"],
             member["peer_address"],
-            str(member["confirmed"]),
-            member["software"] or "–",
+            shown(member["confirmed"]),
+            shown(member["software"]),
         )
         if member["reason"]:
             notes.append(f"{member['name']} is {member['state']}: {member['reason']}")
@@ -67,7 +67,7 @@ def _print_candidates(candidates: list[dict[str, Any]]) -> None:
         table.add_row(
             candidate["name"],
             candidate["host"],
-            candidate["zone"] or "–",
+            shown(candidate["zone"]),
             str(candidate["weight"]),
             candidate["client_address"],
             candidate["peer_address"],

@@ -12,11 +12,13 @@ members once it has ended.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
+from quorate.cli import cluster_link
 from quorate.cli.cluster_link import ClusterLink
 from quorate.cli.confirmation import check_answerable, yes_option
 from quorate.cli.exit_codes import ERROR, OK
@@ -28,6 +30,8 @@ from quorate.core.errors import CallerError, OutcomeUnknown, Unavailable
 
 PLANS_MAX = 20
 """So often a plan is made again because the ring has changed in between."""
+
+CHANGE_SEEN_WITHIN_S = 3.0
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -161,10 +165,11 @@ def _begin(
             raise click.exceptions.Exit(ERROR)
         return plan, link.ask("KV.COMMIT", plan["id"], json.dumps(wish), write=True)
     except CallerError:
-        now = link.question("KV.TRANSFERS")
-        if now["plan"] is None and now["ring_version"] == plan.get("ring_version", now["ring_version"]):
+        now = _change_since(link, plan)
+        if now is None:
             raise
-        return plan, None
+        # Begun by another operator in the same moment, or by us and the answer was lost: or not begun.
+        return plan, now if plan and now["plan"] == plan["id"] else None
     except (OutcomeUnknown, Unavailable):
         if not plan:
             raise
@@ -172,6 +177,21 @@ def _begin(
         if now["plan"] != plan["id"] and now["ring_version"] <= plan["ring_version"]:
             raise
         return plan, now
+
+
+def _change_since(link: ClusterLink, plan: dict[str, Any]) -> dict[str, Any] | None:
+    """What KV.TRANSFERS says if a change is why something was refused; None if it was refused for what it is.
+
+    Whoever refuses a commit because the ring has changed may go by the new ring only a moment later.
+    """
+    give_up_at = time.monotonic() + (CHANGE_SEEN_WITHIN_S if plan else 0.0)
+    while True:
+        now: dict[str, Any] = link.question("KV.TRANSFERS")
+        if now["plan"] is not None or (plan and now["ring_version"] > plan["ring_version"]):
+            return now
+        if time.monotonic() >= give_up_at:
+            return None
+        time.sleep(cluster_link.POLL_INTERVAL_S)
 
 
 def _look_on(

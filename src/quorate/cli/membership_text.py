@@ -9,6 +9,7 @@ from typing import Any
 
 from quorate.cli.tables import duration_text, size_text
 
+RANGES_LENGTH_MAX = 40
 _STAGES = {
     "read old": "stage 1 of 2: both sides are written, the side before is read, and new replicas are filled",
     "read new": "stage 2 of 2: both sides are written, the side after is read",
@@ -72,8 +73,16 @@ def waits_of(document: dict[str, Any]) -> list[str]:
     for member in document["members"]:
         for wait in member.get("waits_for", []):
             members = ", ".join(wait["members"]) or "nobody"
-            found.append(f"{member['name']}: partitions {wait['partitions']} from {members}: {wait['reason']}")
+            what = f"partitions {_shortened(wait['partitions'])} from {members}: " if wait["partitions"] else ""
+            found.append(f"{member['name']}: {what}{wait['reason']}")
     return found
+
+
+def _shortened(ranges: str) -> str:
+    """The beginning of a list of partitions, which may be as long as the ring; documents have all of it."""
+    if len(ranges) <= RANGES_LENGTH_MAX:
+        return ranges
+    return ranges[:RANGES_LENGTH_MAX].rsplit(" ", 1)[0] + " …"
 
 
 def is_granted(wish: dict[str, Any], document: dict[str, Any]) -> bool:

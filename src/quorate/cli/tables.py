@@ -37,6 +37,11 @@ def coloured_state(state: str) -> str:
     return f"[{_STATE_STYLES.get(state, 'yellow')}]{state}[/]"
 
 
+def shown(value: object) -> str:
+    """A field of a document; a dash if there is nothing in it."""
+    return "–" if value is None or value == "" else str(value)
+
+
 def size_text(size_bytes: int) -> str:
     """1536 → "1.5 KiB"."""
     size = float(size_bytes)

@@ -24,7 +24,7 @@ from quorate.cli.membership_text import (
     waits_of,
 )
 from quorate.cli.options import node_options
-from quorate.cli.tables import duration_text, show_table, size_text, table_of
+from quorate.cli.tables import duration_text, show_table, shown, size_text, table_of
 
 WAITS_SHOWN_MAX = 20
 
@@ -104,13 +104,13 @@ def print_transfers(document: dict[str, Any]) -> None:
     show_table(table)
     waits = waits_of(document)
     for wait in waits[:WAITS_SHOWN_MAX]:
-        click.echo(f"waits for {wait}" if wait in document["waiting"] else wait)
+        click.echo(f"waiting: {wait}" if wait in document["waiting"] else wait)
     if len(waits) > WAITS_SHOWN_MAX:
         click.echo(f"and {len(waits) - WAITS_SHOWN_MAX} more; --json shows all")
 
 
 def _row(member: dict[str, Any]) -> list[str]:
-    name, version = member["name"], str(member["confirmed"])
+    name, version = member["name"], shown(member["confirmed"])
     if member["filled"] is None:
         return [name, version, "need not be", *("–",) * 4]
     received = f"{member['received_records']} records, {size_text(member['received_bytes'])}"
