@@ -8,9 +8,11 @@ from typing import Any
 import click
 import msgspec
 
+from quorate.bench.checked import CheckedBench, Verdict
 from quorate.bench.load import Bench, Load
 from quorate.bench.report import Report, Window
 from quorate.cli.cluster_access import ClusterAccess
+from quorate.cli.exit_codes import ERROR, OK
 from quorate.cli.options import bucket_bytes, node_options
 from quorate.core.limits import REQUEST_TIMEOUT_DEFAULT_MS, REQUEST_TIMEOUT_MAX_MS, VALUE_BYTES_MAX_DEFAULT
 
@@ -43,6 +45,7 @@ PHASES = {"put": ["put"], "get": ["get"], "put,get": ["put", "get"], "mixed": ["
     show_default=True,
     help="An operation fails after this long, retries included.",
 )
+@click.option("--check", is_flag=True, help="Check that no get misses an acknowledged put, nor the end any of them.")
 @click.option("--bucket", default="bench", show_default=True, help="Where the keys go; they stay there.")
 @node_options
 def bench_command(
@@ -55,11 +58,12 @@ def bench_command(
     warm_up: float,
     windows: float | None,
     timeout_ms: int,
+    check: bool,
     bucket: str,
     node: str,
     password: str | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Put and get random keys, and print throughput and latencies of each phase.
 
     The workload "mixed" is half puts, half gets. Failed operations are counted by kind, and the run goes on.
@@ -67,25 +71,45 @@ def bench_command(
     --json prints a line per phase: phase, ops_per_s, p50_ms, p99_ms, p999_ms, errors, success, failed_puts,
     failed_gets; and before it, with --windows, a line per window: phase, unix_ms, at_s, ops_per_s, success, p50_ms,
     p99_ms, failed_puts, failed_gets, errors.
+
+    With --check, a get that misses a put which was acknowledged before the get began is an error of kind StaleRead; and
+    after the last phase every key is read once more: the last line says how many keys there are, of how
+    many the newest acknowledged put is lost, and how many could not be read (keys, lost, unread). Exits with 1 if there
+    was any of that.
     """
     load = Load(concurrency, seconds, value_bytes, keys, warm_up, rate or 0.0, windows or 0.0)
     # The load generator should not be what is measured, so it uses the faster loop too.
     import uvloop  # noqa: PLC0415
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(load, PHASES[workload], bucket_bytes(bucket), (node, password, timeout_ms), as_json))
+        return runner.run(
+            _run(load, PHASES[workload], bucket_bytes(bucket), (node, password, timeout_ms), as_json, check)
+        )
 
 
-async def _run(load: Load, phases: list[str], name: bytes, where: tuple[str, str | None, int], as_json: bool) -> None:
+async def _run(
+    load: Load, phases: list[str], name: bytes, where: tuple[str, str | None, int], as_json: bool, check: bool
+) -> int:
     async with ClusterAccess(*where) as access:
         bucket: Any = access.bucket(name)
-        bench = Bench(bucket, load)
+        bench = CheckedBench(bucket, load) if check else Bench(bucket, load)
+        stale = 0
         await bench.preload()
         for phase in phases:
             report, windows = await bench.run(phase)
             for window in windows:
                 click.echo(msgspec.json.encode(window).decode() if as_json else _window_line(window))
             click.echo(msgspec.json.encode(report).decode() if as_json else _line(report))
+            stale += report.errors.get("StaleRead", 0)
+        if not isinstance(bench, CheckedBench):
+            return OK
+        verdict = await bench.verify()
+        click.echo(msgspec.json.encode(verdict).decode() if as_json else _verdict_line(verdict))
+        return ERROR if stale or verdict.lost or verdict.unread else OK
+
+
+def _verdict_line(verdict: Verdict) -> str:
+    return f"check {verdict.keys:>8} keys read: {verdict.lost} lost an acknowledged put, {verdict.unread} not readable"
 
 
 def _line(report: Report) -> str:

@@ -118,6 +118,7 @@ class Node:
         self._membership = Membership(shared, own, software, on_departed, self._on_member_connected)
         self._make_background_work()
         self._disk_full = False
+        self._stopped = False
         self._forwards_seen: dict[tuple[int, int], bool] = {}
         self.get: Callable[[GetRequest, GetReply], None] = self._coordinator.get
         self.put: Callable[[PutRequest, PutReply], None] = self._coordinator.put
@@ -146,7 +147,9 @@ class Node:
 
     def stop(self) -> None:
         """Write what is queued, and the hash trees. The assembly closes the transport before and the engine after."""
+        self._stopped = True
         self._anti_entropy.stop()
+        self._sweep.stop()
         self._shared.commits.flush()
         self._absence.stop()
         self._shared.trees.save()
@@ -430,6 +433,8 @@ class Node:
 
     def _check_disk(self) -> None:
         """Stop taking writes before the disk is full, and go on when there is room again."""
+        if self._stopped:
+            return
         shared = self._shared
         minimum = shared.options.disk_free_fraction_min
         free = shared.engine.free_fraction()

@@ -67,6 +67,7 @@ class Sweep:
         """Replicas → what to propose to them."""
         self._strays: list[Entry] = []
         self._clearing = False
+        self._stopped = False
         self.passes = 0
         self.pass_ended_ms = 0
         """Unix milliseconds; 0: there was none yet."""
@@ -77,6 +78,10 @@ class Sweep:
     def start(self) -> None:
         """Sweep for as long as the node runs."""
         run(self._for_ever(), lambda _: None)
+
+    def stop(self) -> None:
+        """Touch the store no more."""
+        self._stopped = True
 
     def report(self) -> dict[str, Any]:
         """For `status`."""
@@ -96,7 +101,7 @@ class Sweep:
     async def _for_ever(self) -> None:
         node = self._node
         await pause(node, self.interval_ms() * (0.1 + 0.9 * node.rng.random()))
-        while True:
+        while not self._stopped:
             begun_ms = node.clock.monotonic_ms()
             if not node.fenced_because:
                 await self.sweep_once()
@@ -125,7 +130,7 @@ class Sweep:
 
     async def _walk(self, start: bytes, end: bytes) -> None:
         """Go through the storage keys start ≤ key < end."""
-        while True:
+        while not self._stopped:
             count, last = self._chunk(start, end)
             self.records += count
             await admission(self._node, 1 + count // RECORDS_PER_OPERATION)
@@ -191,7 +196,8 @@ class Sweep:
 
     def on_ring(self) -> None:
         """This node goes by a newer ring: what it does not keep any more goes, without waiting for the next pass."""
-        if self._node.view.ring.transition is None and not self._clearing:
+        view = self._node.view
+        if view.ring.transition is None and view.is_member and not self._clearing:
             self._clearing = True
             run(self._clear_out(), lambda _: None)
 
@@ -201,7 +207,7 @@ class Sweep:
         left = self._kept_no_more()
         if left:
             log.info("%d partitions are not kept here any more, and are cleared out", len(left))
-        while left and node.view.ring.transition is None:
+        while left and node.view.ring.transition is None and not self._stopped:
             for partition in left:
                 if node.fenced_because or node.view.ring.transition is not None:
                     break
