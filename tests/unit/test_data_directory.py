@@ -167,11 +167,10 @@ def test_what_a_candidate_lacks_is_named(tmp_path: Path) -> None:
 def test_a_candidate_keeps_its_id_over_restarts_and_takes_what_the_cluster_file_has(tmp_path: Path) -> None:
     cluster = cluster_of(3)
     write_cluster_file(tmp_path / "cluster.json", cluster)
-    ports = free_ports(3)
-    listen = {
-        f"{what}_listen": f"127.0.0.1:{port}" for what, port in zip(("client", "http", "peer"), ports, strict=True)
-    }
-    settings = NodeConfiguration(name="n4", join="127.0.0.1:7601", cluster=str(tmp_path / "cluster.json"), **listen)
+    client, http, peer = (f"127.0.0.1:{port}" for port in free_ports(3))
+    listen = {"client_listen": client, "http_listen": http, "peer_listen": peer}
+    settings = NodeConfiguration(name="n4", join="127.0.0.1:7601", cluster=str(tmp_path / "cluster.json"))
+    settings = msgspec.structs.replace(settings, **listen)
     directory = DataDirectory.open(tmp_path / "n4")
     first = prepare(settings, directory)
     assert (first.secret, first.cluster_id, first.engine) == (cluster.secret, cluster.cluster_id, "rocksdb")

@@ -117,7 +117,8 @@ def prepare(configuration: NodeConfiguration, directory: DataDirectory) -> Appli
 
 
 class Waiting:
-    """One node's wait. `emit(event, **fields)` is told when a member has answered for the first time."""
+    """One node's wait. `emit(event, **fields)` is told once it waits: then all members have been asked, so that each
+    that can be reached knows who waits."""
 
     def __init__(self, application: Application, emit: Callable[..., Any]) -> None:
         self._application = application
@@ -126,7 +127,11 @@ class Waiting:
         self._cluster_id = application.cluster_id
         self._rng = SystemRng()
         self._answered = False
-        self._over = asyncio.Event()
+        self._all_asked = False
+        self._announced = False
+        self._over = False
+        self._wake = asyncio.Event()
+        """The next round need not wait: the wait is over, or there are members to ask that were not known before."""
         self._failure = ""
         self._newest: RingValue | None = None
         self._members: list[Member] = []
@@ -139,11 +144,13 @@ class Waiting:
         """Ask until the node is joined; None if `stopping` is set before. Raises `StartupError` if it never can be."""
         log.info("asking %s to be joined to its cluster", self._application.address)
         try:
-            while not stopping.is_set() and not self._over.is_set():
+            while not stopping.is_set() and not self._over:
+                self._wake.clear()
+                self._all_asked = self._answered
                 for address in self._next_addresses():
                     if address not in self._asking:
                         self._asking[address] = asyncio.create_task(self._ask(address))
-                await unless_stopped(self._over, stopping, CANDIDACY_INTERVAL_MS / 1000)
+                await unless_stopped(self._wake, stopping, CANDIDACY_INTERVAL_MS / 1000)
         finally:
             tasks = list(self._asking.values())
             for task in tasks:
@@ -173,6 +180,8 @@ class Waiting:
             self._on_answer(answer)
         finally:
             self._asking.pop(address, None)
+            if self._all_asked and not self._asking and not self._announced:
+                self._announce()
 
     def _on_refusal(self, address: str, refusal: HandshakeRefused) -> None:
         """Before any member has answered, whatever is wrong is ours; later it may be one member's own trouble."""
@@ -193,7 +202,7 @@ class Waiting:
             return
         if not self._answered:
             self._answered = True
-            self._announce(answer)
+            self._wake.set()
         self._look_for_ourselves(answer.reply.grace_s)
 
     def _learn(self, value: RingValue) -> None:
@@ -210,7 +219,7 @@ class Waiting:
         application, newest = self._application, self._newest
         assert newest is not None
         member = next((member for member in self._members if member.id == application.candidacy.id), None)
-        if member is None or self._over.is_set():
+        if member is None or self._over:
             return
         log.info("joined to cluster %s as member %d", newest.cluster_id, member.number)
         identity = Identity(
@@ -218,20 +227,25 @@ class Waiting:
         )
         cluster = joined_cluster(application.secret, application.password, application.engine, newest, grace_s)
         self._joined = identity, cluster
-        self._over.set()
+        self._end()
 
-    def _announce(self, answer: Answer) -> None:
+    def _announce(self) -> None:
+        self._announced = True
         candidacy = self._application.candidacy
         first = min(self._members, key=lambda member: member.number)
         log.info(
             "waiting to be joined to cluster %s: run `quorate join %s --node %s`",
-            *(answer.cluster_id, candidacy.name, first.client_address),
+            *(self._cluster_id, candidacy.name, first.client_address),
         )
-        self._emit("waiting", node_id=candidacy.id, cluster_id=answer.cluster_id)
+        self._emit("waiting", node_id=candidacy.id, cluster_id=self._cluster_id)
 
     def _fail(self, reason: str) -> None:
         self._failure = self._failure or reason
-        self._over.set()
+        self._end()
+
+    def _end(self) -> None:
+        self._over = True
+        self._wake.set()
 
     def _say_once(self, who: str, what: str) -> None:
         """Log it, once for each of a bounded number of peers and reasons."""
