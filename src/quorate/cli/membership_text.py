@@ -35,36 +35,54 @@ def stage_text(document: dict[str, Any]) -> str:
     return _STAGES.get(document["stage"], f"stage: {document['stage']}")
 
 
-def fraction_done(document: dict[str, Any]) -> float:
-    """How much of what has to be copied is there, 0 to 1."""
-    wanted: int = sum(member.get("partitions") or 0 for member in document["members"])
-    left: int = sum(member.get("partitions_left") or 0 for member in document["members"])
-    if document["stage"] != "read old" or wanted == 0:
-        return 1.0
-    return max(0.0, (wanted - left) / wanted)
+class PlanProgress:
+    """How far a plan is, from one document of KV.TRANSFERS to the next.
 
+    A member that is filled says no more how much it took in, so the most that each has said is remembered. Where
+    nodes give no time left, it is estimated from how fast partitions became fewer since the first document.
+    """
 
-def progress_text(document: dict[str, Any]) -> str:
-    """How far a plan is, at what rate, for how long still, and what it waits for."""
-    filling = [member for member in document["members"] if member.get("filled") is False]
-    if document["stage"] == "read old" and filling:
-        names = ", ".join(member["name"] for member in filling)
+    def __init__(self) -> None:
+        self._wanted: dict[str, int] = {}
+        self._first: tuple[float, int] | None = None
+
+    def told(self, document: dict[str, Any], now_s: float) -> tuple[float, str]:
+        """(the part of what has to be copied that is there, 0 to 1; the same in words) at the moment `now_s`."""
+        members = document["members"]
+        if document["stage"] != "read old":
+            return 1.0, _stage_and_wait(document)
+        for member in members:
+            name = member["name"]
+            self._wanted[name] = max(self._wanted.get(name, 0), member.get("partitions") or 0)
+        wanted = sum(self._wanted.values())
+        filling = [member for member in members if member.get("filled") is False]
         left = sum(member.get("partitions_left") or 0 for member in filling)
-        parts = [f"{names}: {left} partitions left", rate_text(sum(one.get("bytes_per_s") or 0 for one in filling))]
-        parts.append(time_left_text([member.get("seconds_left") for member in filling]))
-    else:
-        parts = [stage_text(document).split(":", maxsplit=1)[0], *waits_of(document)[:1]]
-    return ", ".join(part for part in parts if part)
+        if self._first is None:
+            self._first = (now_s, left)
+        fraction = max(0.0, (wanted - left) / wanted) if wanted else 1.0
+        if left == 0:
+            return fraction, _stage_and_wait(document)
+        names = ", ".join(member["name"] for member in filling if member.get("partitions_left"))
+        rate = rate_text(sum(member.get("bytes_per_s") or 0 for member in filling))
+        return fraction, f"{names}: {left} partitions left, {rate}, {self._time_left(filling, left, now_s)}"
+
+    def _time_left(self, filling: list[dict[str, Any]], left: int, now_s: float) -> str:
+        """Members are filled side by side, so the slowest one counts."""
+        told = [member.get("seconds_left") for member in filling]
+        known = [seconds for seconds in told if seconds is not None]
+        if len(known) < len(told):
+            assert self._first is not None, "there is a first document"
+            since_s, gone = now_s - self._first[0], self._first[1] - left
+            known = [left * since_s / gone] if gone > 0 and since_s > 0 else []
+        return f"about {duration_text(max(known))} left" if known else "time left unknown"
+
+
+def _stage_and_wait(document: dict[str, Any]) -> str:
+    return ", ".join([stage_text(document).split(":", maxsplit=1)[0], *waits_of(document)[:1]])
 
 
 def rate_text(bytes_per_s: float) -> str:
     return f"{size_text(int(bytes_per_s))}/s"
-
-
-def time_left_text(seconds: list[float | None]) -> str:
-    """Of members that are filled side by side: the slowest one counts."""
-    known = [one for one in seconds if one is not None]
-    return f"about {duration_text(max(known))} left" if known and len(known) == len(seconds) else "time left unknown"
 
 
 def waits_of(document: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,9 +17,8 @@ import click
 
 from quorate.cli.cluster_link import ClusterLink
 from quorate.cli.membership_text import (
-    fraction_done,
+    PlanProgress,
     plan_text,
-    progress_text,
     rate_text,
     stage_text,
     waits_of,
@@ -89,7 +89,13 @@ def following(title: str) -> Iterator[OnProgress]:
     columns = (BarColumn(20), TextColumn("{task.percentage:>3.0f}%  {task.description}", markup=False))
     with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
         task = bar.add_task("", total=1.0)
-        yield lambda document: bar.update(task, completed=fraction_done(document), description=progress_text(document))
+        progress = PlanProgress()
+
+        def show(document: dict[str, Any]) -> None:
+            fraction, text = progress.told(document, time.monotonic())
+            bar.update(task, completed=fraction, description=text)
+
+        yield show
 
 
 def print_transfers(document: dict[str, Any]) -> None:
