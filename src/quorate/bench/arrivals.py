@@ -27,13 +27,23 @@ Operation = tuple[Kind, Callable[[], Awaitable[None]]]
 """What it is, and how to do it once."""
 
 
-async def closed_loop(next_operation: Callable[[], Operation], workers: int, seconds: float, to: Recorder) -> float:
-    """Run `workers` at once for `seconds`; gives the seconds that it took."""
+def _never() -> bool:
+    return False
+
+
+async def closed_loop(
+    next_operation: Callable[[], Operation],
+    workers: int,
+    seconds: float,
+    to: Recorder,
+    stopped: Callable[[], bool] = _never,
+) -> float:
+    """Run `workers` at once for `seconds`, or until `stopped()`; gives the seconds that it took."""
     began = time.perf_counter()
     stop = began + seconds
 
     async def worker() -> None:
-        while (sent := time.perf_counter()) < stop:
+        while (sent := time.perf_counter()) < stop and not stopped():
             kind, operation = next_operation()
             try:
                 await operation()
@@ -48,8 +58,15 @@ async def closed_loop(next_operation: Callable[[], Operation], workers: int, sec
     return time.perf_counter() - began
 
 
-async def open_loop(next_operation: Callable[[], Operation], rate_per_s: float, seconds: float, to: Recorder) -> float:
-    """Start `rate_per_s` operations a second for `seconds`, and wait for the last; gives the seconds that it took."""
+async def open_loop(
+    next_operation: Callable[[], Operation],
+    rate_per_s: float,
+    seconds: float,
+    to: Recorder,
+    stopped: Callable[[], bool] = _never,
+) -> float:
+    """Start `rate_per_s` operations a second for `seconds`, or until `stopped()`, and wait for the last; gives the
+    seconds that it took."""
     began = time.perf_counter()
     running: set[asyncio.Task[None]] = set()
 
@@ -63,7 +80,7 @@ async def open_loop(next_operation: Callable[[], Operation], rate_per_s: float, 
 
     total = int(rate_per_s * seconds)
     started = 0
-    while started < total:
+    while started < total and not stopped():
         due = min(total, int((time.perf_counter() - began) * rate_per_s) + 1)
         for number in range(started, due):
             kind, operation = next_operation()
@@ -75,5 +92,6 @@ async def open_loop(next_operation: Callable[[], Operation], rate_per_s: float, 
             task.add_done_callback(running.discard)
         started = max(started, due)
         await asyncio.sleep(max(0.0, started / rate_per_s - (time.perf_counter() - began)))
+    took_s = time.perf_counter() - began
     await asyncio.gather(*running)
-    return max(seconds, time.perf_counter() - began)
+    return took_s if stopped() else max(seconds, time.perf_counter() - began)

@@ -55,6 +55,7 @@ class Bench:
         self._keys = [b"user%012d" % number for number in range(load.keys)]
         self._value = os.urandom(load.value_bytes)
         self._contexts: dict[bytes, str | None] = {}
+        self.stopped = False
         self._busy: set[bytes] = set()
 
     async def preload(self) -> None:
@@ -99,10 +100,17 @@ class Bench:
         choices = {"put": (put,), "get": (get,), "mixed": (put, get)}[phase]
         recorder = Recorder(phase, load.window_s)
         if load.rate_per_s:
-            took = await open_loop(lambda: random.choice(choices), load.rate_per_s, seconds, recorder)
+            took = await open_loop(lambda: random.choice(choices), load.rate_per_s, seconds, recorder, self._stopped)
         else:
-            took = await closed_loop(lambda: random.choice(choices), load.concurrency, seconds, recorder)
+            took = await closed_loop(lambda: random.choice(choices), load.concurrency, seconds, recorder, self._stopped)
         return recorder, took
+
+    def stop(self) -> None:
+        """End the phase that is under way, and begin no other."""
+        self.stopped = True
+
+    def _stopped(self) -> bool:
+        return self.stopped
 
     async def _put_random(self) -> None:
         key = random.choice(self._keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import Any
 
 import click
@@ -72,6 +73,8 @@ def bench_command(
     failed_gets; and before it, with --windows, a line per window: phase, unix_ms, at_s, ops_per_s, success, p50_ms,
     p99_ms, failed_puts, failed_gets, errors.
 
+    Ctrl-C (or SIGTERM) ends it early and reports what was measured until then.
+
     With --check, a get that misses a put which was acknowledged before the get began is an error of kind StaleRead; and
     after the last phase every key is read once more: the last line says how many keys there are, of how
     many the newest acknowledged put is lost, and how many could not be read (keys, lost, unread). Exits with 1 if there
@@ -94,8 +97,12 @@ async def _run(
         bucket: Any = access.bucket(name)
         bench = CheckedBench(bucket, load) if check else Bench(bucket, load)
         stale = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, bench.stop)
         await bench.preload()
         for phase in phases:
+            if bench.stopped:
+                break
             report, windows = await bench.run(phase)
             for window in windows:
                 click.echo(msgspec.json.encode(window).decode() if as_json else _window_line(window))
