@@ -12,13 +12,15 @@ from unittest.mock import patch
 import hypothesis.strategies as st
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 
-from quorate.core.buckets import BucketProperties, VersionedProperties
+from quorate.core.buckets import BucketProperties
 from quorate.core.envelope import unpack
 from quorate.core.errors import DamagedRecord
 from quorate.core.merkle.trees import Forest, HashTree, children, leaf_of, widths
 from quorate.core.ports import Space
 from quorate.core.record import Record, Sibling, encode_record
+from quorate.core.ring.metadata import of_value, to_value
 from quorate.core.store import PutRequest
 from quorate.node import trees as trees_module
 from quorate.node.options import NodeOptions
@@ -160,12 +162,10 @@ class TreesMachine(RuleBasedStateMachine):
 
     @rule(n=st.integers(1, 3))
     def change_n(self, n: int) -> None:
-        table = self.shared.view.table
-        version = table[b"special"].version + 1 if b"special" in table else 1
-        properties = BucketProperties(n=n, r=1, w=1)
-        self.node._buckets._merge(
-            {b"special": VersionedProperties(version, 1, properties)}, True, lambda stored: None, confirm=False
-        )
+        rings = self.shared.rings
+        present = of_value(rings.chain.ring)
+        ring = replace(present.ring, version=present.ring.version + 1)
+        rings.learn(to_value(replace(present, ring=ring, buckets={b"special": BucketProperties(n=n, r=1, w=1)}), 0))
 
     @rule(clean=st.booleans(), spoil=st.sampled_from(["nothing", "a document", "a bit"]))
     def restart(self, clean: bool, spoil: str) -> None:

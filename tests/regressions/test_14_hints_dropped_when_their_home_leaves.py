@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import msgspec
 
+from quorate.core.buckets import default_properties
 from quorate.core.ports import Space
 from quorate.core.ring.create import create_ring
+from quorate.core.ring.metadata import ClusterMetadata, to_value
 from quorate.core.ring.ring import Ring
+from quorate.core.ring.transition import staged
 from quorate.core.store import PutResult
-from quorate.node.cluster_view import RING_KEY
+from quorate.node.ring_keeper import LEDGER_KEY
 from tests.unit.small_cluster import SmallCluster, member
 
 
@@ -24,15 +27,15 @@ def without(cluster: SmallCluster, gone: int) -> Ring:
 
 
 def adopt(cluster: SmallCluster, ring: Ring, gone: int) -> None:
-    """All members start again with the new ring; the one that is gone does not."""
+    """All members start again, new to the ring of the others; the one that is gone does not."""
     for number in cluster.nodes:
         if cluster.ports[number].alive:
             cluster.kill(number)
-    cluster.ring = ring
+    cluster.founding = to_value(ClusterMetadata(staged(ring), default_properties(len(ring.members))), 0)
     del cluster.nodes[gone]
     for number in cluster.nodes:
-        cluster.engines[number].data.pop((Space.META, RING_KEY), None)
-        cluster.join(number)
+        cluster.engines[number].data.pop((Space.META, LEDGER_KEY), None)
+        cluster.join(number, newborn=True)
 
 
 def scenario(size: int) -> tuple[SmallCluster, int, list[bytes]]:

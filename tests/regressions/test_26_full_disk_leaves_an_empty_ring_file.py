@@ -18,6 +18,7 @@ from quorate.core.errors import StorageError
 from quorate.core.ports import Space, WriteOperation
 from quorate.core.store import Admin, Failure
 from quorate.node.node import Node
+from quorate.node.ring_keeper import LEDGER_KEY
 from quorate.server import documents
 from tests.unit.collecting import OPTIONS
 from tests.unit.small_cluster import DictEngine, SmallCluster
@@ -72,22 +73,23 @@ def test_a_change_of_properties_that_does_not_fit_is_not_confirmed_and_the_old_o
     cluster = SmallCluster(options=OPTIONS)
     result = cluster.call(lambda reply: cluster.nodes[1].set_bucket(b"b", {"ttl": "7"}, reply))
     assert isinstance(result, Admin)
-    before = cluster.engines[1].data[Space.META, b"buckets"]
+    ring = cluster.nodes[1].ring()
+    before = cluster.engines[1].data[Space.META, LEDGER_KEY]
     cluster.kill(1)
     engine = with_room(cluster, 1, 1 << 30)
     cluster.join(1)
     cluster.world.run(3_000)
     engine.room = 0
     result = cluster.call(lambda reply: cluster.nodes[1].set_bucket(b"b", {"ttl": "8"}, reply))
-    assert isinstance(result, Failure)
+    assert isinstance(result, Failure) and FULL in result.message
     assert FULL in cluster.nodes[1]._shared.fenced_because
-    assert engine.data[Space.META, b"buckets"] == before
+    assert engine.data[Space.META, LEDGER_KEY] == before
     cluster.kill(1)
     engine.room = 1 << 30
     cluster.boot(1)
     node: Node = cluster.nodes[1]
     assert node.bucket_properties(b"b").ttl == 7
-    assert node.ring() == cluster.ring
+    assert node.ring() == ring != cluster.ring
 
 
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])

@@ -50,7 +50,7 @@ def trees_equal(cluster: SmallCluster) -> bool:
             roots = [
                 node.trees.root(partition, n)
                 for node in nodes
-                if node._shared.view.placements_of(n)[partition].local and node.trees.ready(partition, n)
+                if node._shared.view.placements_of(n)[partition].stores and node.trees.ready(partition, n)
             ]
             assert len(roots) == min(n, len(cluster.nodes)), "every tree is ready"
             if len(set(roots)) > 1:

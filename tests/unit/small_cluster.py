@@ -8,15 +8,15 @@ from typing import Any
 
 import msgspec
 
-from quorate.core.buckets import default_properties
+from quorate.core.buckets import BucketProperties, default_properties
 from quorate.core.errors import StorageError
 from quorate.core.messages import Message
 from quorate.core.ports import OpenReport, Space, WriteOperation
 from quorate.core.record import Context
 from quorate.core.ring.create import create_ring
 from quorate.core.ring.metadata import ClusterMetadata, to_value
-from quorate.core.ring.ring import Member, Ring
-from quorate.core.ring.transition import Departed, staged
+from quorate.core.ring.ring import Member
+from quorate.core.ring.transition import Departed, StagedRing, staged
 from quorate.core.store import Failure, GetRequest, GetResult, PutRequest, PutResult
 from quorate.node.cluster_view import BucketView
 from quorate.node.node import Node
@@ -145,6 +145,10 @@ class Wire:
     def __init__(self, cluster: SmallCluster, number: int) -> None:
         self._cluster = cluster
         self._number = number
+        self.members: list[int] | None = None
+        """None: not told yet."""
+        self.departed: list[int] = []
+        self.lingering: list[int] = []
 
     def send(self, member: int, message: Message) -> bool:
         if not self.connected(member):
@@ -162,20 +166,49 @@ class Wire:
     def set_members(
         self, members: Sequence[Member], departed: Sequence[Departed] = (), lingering: Sequence[int] = ()
     ) -> None:
-        pass
+        known = self.members
+        self.members = [member.number for member in members if member.number != self._number]
+        self.departed = [gone.number for gone in departed]
+        self.lingering = list(lingering)
+        if known is not None:
+            self._cluster.world.at(0, lambda: self._cluster.follow(self._number))
+
+    def admits(self, member: int) -> bool:
+        """Is a new connection with this member let in, or made? One that is newer than all that are known is."""
+        members = self.members or []
+        if member in members:
+            return True
+        return member not in self.departed and member > max([*members, *self.departed, self._number])
+
+    def keeps(self, member: int) -> bool:
+        """May the connection that there is with this member last?"""
+        return self.admits(member) or member in self.lingering
 
 
 class SmallCluster:
     """`nodes[number]`, numbers from 1."""
 
     def __init__(
-        self, size: int = 3, partitions: int = 16, options: NodeOptions | None = None, anti_entropy: bool = False
+        self,
+        size: int = 3,
+        partitions: int = 16,
+        options: NodeOptions | None = None,
+        anti_entropy: bool = False,
+        defaults: BucketProperties | None = None,
     ) -> None:
-        """`anti_entropy` false: nodes compare with each other only when a test makes them."""
+        """`anti_entropy` false: nodes compare with each other only when a test makes them, or a plan does."""
         self.world = World()
-        self.ring: Ring = create_ring("ab" * 16, [member(number) for number in range(1, size + 1)], partitions)
-        self.defaults = default_properties(size)
-        self.founding = to_value(ClusterMetadata(staged(self.ring), self.defaults), 0)
+        self.ring: StagedRing = staged(
+            create_ring("ab" * 16, [member(number) for number in range(1, size + 1)], partitions)
+        )
+        """The one that the cluster was founded with."""
+        self.founding = to_value(ClusterMetadata(self.ring, defaults or default_properties(size)), 0)
+        self.own: dict[int, Member] = {found.number: found for found in self.ring.members}
+        self.wires: dict[int, Wire] = {}
+        self.ended: list[int] = []
+        """Members that have said that they left and have nothing more to do."""
+        self._severed: set[tuple[int, int]] = set()
+        """Pairs that are not connected because one is no member for the other."""
         self.ports: dict[int, Ports] = {}
         self.engines: dict[int, DictEngine] = {}
         self.nodes: dict[int, Node] = {}
@@ -205,32 +238,41 @@ class SmallCluster:
         )
         self.sent.clear()
 
-    def boot(self, number: int) -> None:
+    def boot(self, number: int, newborn: bool = False) -> None:
         """Start a node, or start it again on the engine that is there."""
-        self.ports[number] = Ports(self.world, self.ports[number].skew_ms)
-        engine = self.engines[number]
+        self.ports[number] = Ports(self.world, self.ports[number].skew_ms if number in self.ports else 0)
+        engine = self.engines.setdefault(number, DictEngine(self.ports[number]))
         engine._ports = ports = self.ports[number]
+        wire = self.wires[number] = Wire(self, number)
         node = Node(
             member_number=number,
             founding=self.founding,
-            own=self.ring.member(number),
+            own=self.own[number],
             engine=engine,
-            transport=Wire(self, number),
+            transport=wire,
             clock=ports,
             scheduler=ports,
             rng=ports,
+            newborn=newborn,
             options=self.options
             if self.anti_entropy
             else msgspec.structs.replace(self.options, anti_entropy_interval_ms=0),
+            on_departed=lambda: self._on_departed(number),
         )
         self.nodes[number] = node
         node.start(lambda: None)
         engine.report = OpenReport(fresh=False, clean=True, may_have_lost_writes=False)
 
+    def _on_departed(self, number: int) -> None:
+        """As the process does: the node stops, and ends its connections."""
+        self.ended.append(number)
+        self.nodes[number].stop()
+        self.kill(number)
+
     def kill(self, number: int) -> None:
         self.ports[number].alive = False
         for other, node in self.nodes.items():
-            if other != number:
+            if other != number and self.ports[other].alive:
                 node.on_disconnected(number)
 
     def wipe(self, number: int) -> None:
@@ -240,25 +282,60 @@ class SmallCluster:
 
     def cut(self, one: int, other: int) -> None:
         self._cut |= {(one, other), (other, one)}
-        self.nodes[one].on_disconnected(other)
-        self.nodes[other].on_disconnected(one)
+        self._tell_disconnected(one, other)
 
     def heal(self) -> None:
         cut, self._cut = sorted(self._cut), set()
         for one, other in cut:
-            if self.ports[one].alive and self.ports[other].alive:
+            if self.linked(other, one) and self.linked(one, other):
                 self.nodes[one].on_connected(other)
 
-    def join(self, number: int) -> None:
+    def join(self, number: int, newborn: bool = False) -> None:
         """Boot a node that was killed, and connect it with all that run and are not cut off, as a transport would."""
-        self.boot(number)
-        for other, node in self.nodes.items():
-            if other != number and self.ports[other].alive and self.linked(other, number):
-                node.on_connected(number)
-                self.nodes[number].on_connected(other)
+        self.boot(number, newborn)
+        for other in list(self.nodes):
+            if other != number:
+                self.connect(other, number)
+
+    def connect(self, one: int, other: int) -> None:
+        """Connect two nodes, unless something is in the way; one that was removed is told so."""
+        if (one, other) in self._cut or not (self.ports[one].alive and self.ports[other].alive):
+            return
+        for host, guest in ((one, other), (other, one)):
+            if guest in self.wires[host].departed:
+                self._severed |= {(one, other), (other, one)}
+                name = self.own[guest].name
+                self.nodes[guest].on_removed(f"{self.own[host].name} says that {name} is no member any more")
+                return
+        if not (self.wires[one].admits(other) and self.wires[other].admits(one)):
+            self._severed |= {(one, other), (other, one)}
+            return
+        self._severed -= {(one, other), (other, one)}
+        self.nodes[one].on_connected(other)
+        self.nodes[other].on_connected(one)
+
+    def _tell_disconnected(self, one: int, other: int) -> None:
+        for host, guest in ((one, other), (other, one)):
+            if self.ports[host].alive:
+                self.nodes[host].on_disconnected(guest)
+
+    def follow(self, number: int) -> None:
+        """The transport of `number` was told of other members: it ends connections, and makes those that lack."""
+        if not self.ports[number].alive:
+            return
+        wire = self.wires[number]
+        for other in list(self.nodes):
+            if other != number and self.linked(number, other) and not wire.keeps(other):
+                self._severed |= {(number, other), (other, number)}
+                self._tell_disconnected(number, other)
+        for other in wire.members or []:
+            if (number, other) in self._severed:
+                self.connect(number, other)
 
     def linked(self, one: int, other: int) -> bool:
-        return (one, other) not in self._cut and other in self.nodes and self.ports[other].alive
+        if (one, other) in self._cut or (one, other) in self._severed or other not in self.nodes:
+            return False
+        return self.ports[other].alive
 
     def transmit(self, sender: int, target: int, message: Message) -> None:
         self.sent.append((sender, target, message))

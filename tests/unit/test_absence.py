@@ -138,7 +138,7 @@ def test_while_it_waits_it_answers_no_reads_and_takes_part_in_nothing() -> None:
     said = [message for source, _, message in cluster.sent if source == 3]
     assert ReadReply(7, Status.NOT_READY) in said
     assert waits(cluster, 3)
-    assert {type(message).__name__ for message in said} <= {"ReadReply", "AbsenceAsk", "Buckets", "Probe"}
+    assert {type(message).__name__ for message in said} <= {"ReadReply", "AbsenceAsk", "GossipSyn", "Probe"}
     assert isinstance(cluster.get(3, KEYS[0], r=3), Failure)
 
 
@@ -287,7 +287,7 @@ def test_it_needs_the_word_of_another_replica_for_each_partition() -> None:
     alone = [
         placement.replicas
         for placement in cluster.nodes[3]._shared.view.placements_of(3)
-        if placement.local and heard not in placement.replicas
+        if placement.stores and heard not in placement.replicas
     ]
     assert alone, "some of its partitions have other replicas only"
     for other in (2, 4, 5):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from quorate.core.buckets import BucketProperties
 from quorate.core.errors import StorageError
 from quorate.core.messages import AbsenceAsk, AbsenceReply, Status
 from quorate.core.ports import Space
@@ -134,11 +135,8 @@ def test_what_has_a_single_replica_is_not_emptied() -> None:
 
 
 def test_where_one_replica_is_the_rule_only_the_exceptions_are_emptied() -> None:
-    cluster = SmallCluster(size=2, options=OPTIONS, anti_entropy=True)
-    cluster.defaults = type(cluster.defaults)(n=1, r=1, w=1)
-    for number in (1, 2):
-        cluster.wipe(number)
-        cluster.join(number)
+    defaults = BucketProperties(n=1, r=1, w=1)
+    cluster = SmallCluster(size=2, options=OPTIONS, anti_entropy=True, defaults=defaults)
     cluster.world.run(2_000)
     set_bucket(cluster, b"two", n="2", r="1", w="2")
     for key in KEYS:

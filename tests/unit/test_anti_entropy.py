@@ -7,7 +7,8 @@ import json
 import pytest
 
 from quorate.core.errors import StorageError
-from quorate.core.messages import Buckets, TreeRoots
+from quorate.core.membership.gossip import GossipSyn
+from quorate.core.messages import TreeRoots
 from quorate.core.store import Failure
 from quorate.node.anti_entropy import MUCH_MOVED, ranges_text
 from quorate.node.options import NodeOptions
@@ -30,7 +31,7 @@ def test_replicas_become_alike_by_themselves_and_then_only_roots_move_now_and_th
     cluster.world.run(30_000)
     cluster.sent.clear()
     cluster.world.run(100_000)
-    assert {type(message) for _, _, message in cluster.sent} == {*ROOTS, Buckets}
+    assert {type(message) for _, _, message in cluster.sent} == {*ROOTS, GossipSyn}
     assert 3 * 6 <= len(sent(cluster, TreeRoots)) <= 3 * 21, "one in an interval of 10 s, jittered, on each node"
 
 

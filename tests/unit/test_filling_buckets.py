@@ -30,7 +30,7 @@ def test_a_key_with_one_replica_is_not_held_back() -> None:
     cluster.world.run(10)
     assert not filled(cluster, 2)
     owned = [
-        key for key in KEYS if cluster.nodes[2]._coordinator.place(_view(cluster, 2, b"one"), b"one", key)[1].local
+        key for key in KEYS if cluster.nodes[2]._coordinator.place(_view(cluster, 2, b"one"), b"one", key)[1].stores
     ]
     assert owned
     for key in owned:
@@ -82,7 +82,7 @@ def test_a_partition_that_has_no_other_replica_any_more_ends_the_filling() -> No
     set_bucket(cluster, b"wide", n="5", r="2", w="2")
     come_back_empty(cluster, 2)
     cluster.world.run(20)
-    narrow = [p for p, placement in enumerate(cluster.nodes[2]._shared.view.placements_of(3)) if not placement.local]
+    narrow = [p for p, placement in enumerate(cluster.nodes[2]._shared.view.placements_of(3)) if not placement.stores]
     listed = cluster.nodes[2]._shared.filling.partitions
     assert narrow and all(partition in listed for partition in narrow)
     set_bucket(cluster, b"wide", n="3")

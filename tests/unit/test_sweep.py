@@ -7,7 +7,7 @@ import pytest
 from quorate.core.envelope import digest_of, pack
 from quorate.core.errors import StorageError
 from quorate.core.limits import SCAN_CHUNK_RECORDS
-from quorate.core.messages import Message, Status, Write, WriteReply
+from quorate.core.messages import Message, Offer, OfferReply, Status, Write, WriteReply
 from quorate.core.ports import Space
 from quorate.core.store import GetResult, PutResult
 from quorate.node.options import NodeOptions
@@ -191,22 +191,32 @@ def test_the_only_copy_is_handed_over_before_it_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("status", [Status.FENCED, None])
-def test_what_a_replica_does_not_take_is_kept(status: Status | None) -> None:
+@pytest.mark.parametrize("refused", [Offer, Write])
+def test_what_a_replica_does_not_take_is_kept(refused: type[Message], status: Status | None) -> None:
+    """One replica says nothing to the offer, or that it lacks the record, and then does not take it."""
     cluster = SmallCluster(options=OPTIONS)
     cluster.put(1, b"k", b"v")
     homes = cluster.preference_list(b"k")[0]
     lowered(cluster, 2)
     transmit = cluster.transmit
+    asked: list[type] = []
 
     def refusing(sender: int, target: int, message: Message) -> None:
-        if isinstance(message, Write) and target == homes[1]:
+        if target != homes[1] or not isinstance(message, (Offer, Write)):
+            transmit(sender, target, message)
+            return
+        asked.append(type(message))
+        if isinstance(message, Write):
             if status is not None:
                 transmit(target, sender, WriteReply(message.id, status))
-        else:
-            transmit(sender, target, message)
+        elif refused is Write:
+            transmit(target, sender, OfferReply(message.id, Status.OK, []))
+        elif status is not None:
+            transmit(target, sender, OfferReply(message.id, status, []))
 
     cluster.transmit = refusing  # type: ignore[method-assign]
     sweep(cluster, homes[2])
+    assert refused in asked
     assert cluster.bodies(b"k")[homes[2] - 1] is not None
     assert cluster.counter("strays_handed_over") == 0
 

@@ -389,7 +389,9 @@ def test_a_bucket_with_another_n_has_trees_of_its_own() -> None:
 def test_another_n_costs_no_walk_where_there_are_no_records_and_other_properties_none_at_all(bench: Bench) -> None:
     cluster = SmallCluster(3, PARTITIONS)
     cluster.call(lambda reply: cluster.nodes[1].set_bucket(b"b", {"n": "2", "w": "1"}, reply))
+    cluster.world.run(2)
     assert all(node.trees.ready(partition, 2) for node in cluster.nodes.values() for partition in range(PARTITIONS))
     cluster.put(1, b"k", b"v")
     cluster.call(lambda reply: cluster.nodes[1].set_bucket(b"b", {"w": "2"}, reply))
+    cluster.world.run(2)
     assert all(node.trees.ready(partition, 2) for node in cluster.nodes.values() for partition in range(PARTITIONS))

@@ -49,12 +49,14 @@ Decided = Callable[[Failure | None], None]
 class _Request:
     """One change on its way."""
 
-    __slots__ = ("attempts", "change", "done", "highest", "proposed")
+    __slots__ = ("attempts", "change", "done", "highest", "proposed", "sent")
 
     def __init__(self, change: Change, done: Decided) -> None:
         self.change = change
         self.done = done
         self.attempts = 0
+        self.sent = False
+        """Others have been asked, so what becomes of it is not in this node's hands alone."""
         self.highest = NO_BALLOT
         self.proposed: RingValue | None = None
         """What was proposed last, and may come to be decided yet."""
@@ -101,7 +103,7 @@ class RingDecisions:
             self._announce(announcement.ring)
             done(None)
 
-        node.rings.settle(held, forced)
+        node.rings.settle(held, forced, lambda: done(self._disk_failure(sent=False)))
 
     def _next(self) -> None:
         if self._current is None and self._waiting:
@@ -138,11 +140,24 @@ class RingDecisions:
         self._attempt += 1
         attempt = self._attempt
         node.scheduler.call_later(ATTEMPT_TIMEOUT_MS, lambda: self._on_timeout(attempt))
-        node.rings.settle(held, lambda proposer: self._begun(attempt, proposer))
+        node.rings.settle(held, lambda proposer: self._begun(attempt, proposer), lambda: self._disk_failed(request))
+
+    def _disk_failed(self, request: _Request) -> None:
+        """The ledger cannot be written any more: this node takes part in no decision until it is restarted."""
+        if self._current is request:
+            self._attempt += 1
+            self._finish(self._disk_failure(request.sent))
+
+    def _disk_failure(self, sent: bool) -> Failure:
+        cause = f"this node could not write down the ring: {self._node.fenced_because}"
+        if sent:
+            return Failure("unknown", f"{cause}; the others may have decided it: ask another node")
+        return Failure("unavailable", f"{cause}; give the command to another node")
 
     def _begun(self, attempt: int, proposer: Proposer) -> None:
         if attempt == self._attempt and self._current is not None:
             self._proposer = proposer
+            self._current.sent = True
             self._send(proposer.start())
 
     def _send(self, outgoing: list[Outgoing]) -> None:
@@ -192,7 +207,7 @@ class RingDecisions:
             elif self._current is request:
                 self._retry(NO_BALLOT, soon=True)
 
-        self._node.rings.settle(self._chain.learn(ring), learned)
+        self._node.rings.settle(self._chain.learn(ring), learned, lambda: self._disk_failed(request))
 
     def _retry(self, highest: object, soon: bool = False) -> None:
         request, node = self._current, self._node

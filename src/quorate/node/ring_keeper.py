@@ -92,9 +92,13 @@ class RingKeeper:
 
     # --- durability ---
 
-    def settle(self, held: Held[T], then: Callable[[T], None]) -> None:
-        """Make durable what `held` rests on, go by the newest ring that is durable, then hand out the reply."""
+    def settle(self, held: Held[T], then: Callable[[T], None], failed: Callable[[], None] = lambda: None) -> None:
+        """Make durable what `held` rests on, go by the newest ring that is durable, then hand out the reply.
+
+        `failed` is called instead if the disk does not take it, now or before.
+        """
         if self.failed:
+            failed()
             return
         state = held.take()
         if state is None:
@@ -105,6 +109,7 @@ class RingKeeper:
             if error is not None or self.failed:
                 self.failed = True
                 self._on_failure(error or StorageError("the ledger of rings could not be written"))
+                failed()
                 return
             reply = held.saved()
             self._go_by_newest()
