@@ -204,7 +204,7 @@ class Node:
     def tick(self) -> None:
         peers = [number for number in self.network.nodes if number != self.number]
         self.send(self.network.random.choice(peers), Known(self.chain.confirmed.id))
-        if self.chain.memory is Memory.LOST:
+        if self.chain.recollects:
             self.recollection = Recollection(self.number, self.chain.ring, self.network.random.getrandbits(64))
             for to, question in self.recollection.questions():
                 self.send(to, question)
@@ -222,8 +222,7 @@ class Node:
         recollection.on_answer(sender, answer)
         if recollection.newer is not None:
             self.learn(recollection.newer)
-        elif recollection.done:
-            self.recollection = None
+        elif recollection.memory is not None:
             self.once_durable(self.chain.recollect(recollection), lambda _: None)
 
     def pursue(self) -> None:
@@ -285,7 +284,7 @@ class Node:
 class Network:
     """The nodes, the wires between them, virtual time, and the faults that `seed` brings."""
 
-    def __init__(self, seed: int, voters: int = 3, joiners: int = 2) -> None:
+    def __init__(self, seed: int, voters: int = 3, joiners: int = 2, founding: Memory = Memory.WHOLE) -> None:
         self.random = random.Random(seed)
         self.hasty = False
         """A planted bug: replies leave before the state that they tell of is durable."""
@@ -302,7 +301,8 @@ class Network:
         self.referee = Referee(first)
         self.nodes: dict[int, Node] = {}
         for number in range(1, voters + joiners + 1):
-            self.nodes[number] = Node(self, number, LedgerState(first, Memory.WHOLE))
+            memory = founding if number <= voters else Memory.WHOLE
+            self.nodes[number] = Node(self, number, LedgerState(first, memory))
 
     def at(self, delay_ms: float, action: Callable[[], None]) -> None:
         self._made += 1
@@ -338,7 +338,8 @@ class Network:
     def wipe(self, node: Node) -> None:
         """`node` loses its disk, and hears of some ring from some peer, which may lag."""
         states = [msgspec.msgpack.decode(other.disk, type=LedgerState) for other in self.nodes.values()]
-        if any(state.memory in (Memory.LOST, Memory.ABSTAINING) or len(state.ring.voters) < 3 for state in states):
+        unsure = (Memory.LOST, Memory.ABSTAINING, Memory.FOUNDING)
+        if any(state.memory in unsure or len(state.ring.voters) < 3 for state in states):
             return  # more than one voter without a memory is a lost majority
         if node.up:
             node.crash()
@@ -399,9 +400,12 @@ class Network:
         return all(ring == rings[0] for ring in rings) and sorted(applied(rings[0])) == sorted(commands)
 
 
-def live(seed: int, *, spoil: Callable[[Network], None] = lambda _: None) -> Network:
-    """A whole life: faults with commands in between, then peace, in which all must come to be done."""
-    network = Network(seed, voters=3 + seed % 3, joiners=2)
+def live(seed: int, *, spoil: Callable[[Network], None] = lambda _: None, founding: Memory = Memory.WHOLE) -> Network:
+    """A whole life: faults with commands in between, then peace, in which all must come to be done.
+
+    `founding` is what the first voters remember: LOST in a cluster that cannot tell whether it is new.
+    """
+    network = Network(seed, voters=3 + seed % 3, joiners=2, founding=founding)
     spoil(network)
     voters, numbers = 3 + seed % 3, sorted(network.nodes)
     commands: list[Command] = [

@@ -131,6 +131,12 @@ def test_bad_days_decide_one_ring_a_version_and_every_command_is_done(block: int
     assert wipes > 20, "disks were lost"
 
 
+@pytest.mark.parametrize("block", range(3))
+def test_a_new_cluster_in_which_all_begin_without_a_memory_decides_as_well(block: int) -> None:
+    for seed in range(block * 100, block * 100 + 100):
+        live(seed, founding=Memory.LOST)
+
+
 def test_the_same_seed_is_the_same_day() -> None:
     first, second = live(7), live(7)
     assert first.now_ms == second.now_ms

@@ -55,7 +55,7 @@ NONCE_BYTES: Final = 8
 class Recollection:
     """One round of asking, upon the ring `base`. Put the questions again until there is a `memory`, or a newer ring."""
 
-    __slots__ = ("_blank", "_lost", "_question", "_quiet", "base", "newer", "number", "promised")
+    __slots__ = ("_blank", "_lost", "_others", "_question", "_quiet", "base", "newer", "number", "promised")
 
     def __init__(self, number: int, base: RingValue, nonce: int) -> None:
         """`nonce`: `NONCE_BYTES` random bytes as an integer, never used before."""
@@ -63,6 +63,7 @@ class Recollection:
         self.base = base
         self.newer: RingValue | None = None
         """The newest ring that an answer told of: learn it, and begin again upon it."""
+        self._others = [voter for voter in base.voters if voter != number]
         self._question = RecallQuestion(base.id, nonce)
         self._blank: list[int] = []
         self._quiet: list[int] = []
@@ -71,12 +72,12 @@ class Recollection:
         """The highest ballot that anybody took part in upon `base`."""
 
     def questions(self) -> list[tuple[int, RecallQuestion]]:
-        return [(voter, self._question) for voter in self.base.voters if voter != self.number]
+        return [(voter, self._question) for voter in self._others]
 
     def on_answer(self, sender: int, answer: RecallAnswer) -> None:
         if answer.base != self._question.base or answer.nonce != self._question.nonce:
             return
-        if sender == self.number or sender not in self.base.voters or answer.promised.round >= ROUND_MAX:
+        if sender not in self._others or answer.promised.round >= ROUND_MAX:
             return
         ring = answer.ring
         if ring is not None:
@@ -99,7 +100,7 @@ class Recollection:
     @property
     def forgotten(self) -> bool:
         """No voter remembers anything that this node could have voted on."""
-        return self._all_quiet and len(self._lost) == len(self.base.voters) - 1
+        return self._all_quiet and len(self._lost) == len(self._others)
 
     @property
     def memory(self) -> Memory | None:
@@ -115,4 +116,4 @@ class Recollection:
 
     @property
     def _all_quiet(self) -> bool:
-        return len(self._quiet) == len(self.base.voters) - 1
+        return len(self._quiet) == len(self._others)
