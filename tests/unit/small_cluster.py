@@ -10,6 +10,7 @@ import msgspec
 
 from quorate.core.buckets import BucketProperties, default_properties
 from quorate.core.errors import StorageError
+from quorate.core.membership.ring_consensus import RingValue
 from quorate.core.messages import Message
 from quorate.core.ports import OpenReport, Space, WriteOperation
 from quorate.core.record import Context
@@ -203,6 +204,8 @@ class SmallCluster:
         )
         """The one that the cluster was founded with."""
         self.founding = to_value(ClusterMetadata(self.ring, defaults or default_properties(size)), 0)
+        self.founding_of: dict[int, RingValue] = {}
+        """Of members that came later: the first ring that has them."""
         self.own: dict[int, Member] = {found.number: found for found in self.ring.members}
         self.wires: dict[int, Wire] = {}
         self.ended: list[int] = []
@@ -246,7 +249,7 @@ class SmallCluster:
         wire = self.wires[number] = Wire(self, number)
         node = Node(
             member_number=number,
-            founding=self.founding,
+            founding=self.founding_of.get(number, self.founding),
             own=self.own[number],
             engine=engine,
             transport=wire,
