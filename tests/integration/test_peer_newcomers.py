@@ -17,7 +17,8 @@ from quorate.core.messages import Candidacy, CandidacyReply, WriteReply
 from quorate.core.ring.ring import Member
 from quorate.core.ring.transition import Departed
 from quorate.core.wire.codec import decode_messages, encode_messages
-from quorate.core.wire.handshake import CANDIDATE, Handshake, HandshakeRefused, Identity, RefusalCode, Role
+from quorate.core.wire.framing import frame_header
+from quorate.core.wire.handshake import CANDIDATE, Handshake, HandshakeRefused, Identity, Refusal, RefusalCode, Role
 from tests.peer_cluster import CLUSTER_ID, SECRET, ManualTime, SeededRng, make_identity, make_member, member_id
 from tests.transport_peers import WAIT_SECONDS, Peer, RawPeer, members, started
 
@@ -240,6 +241,29 @@ def test_a_dialler_at_the_door_cannot_remove_a_member(run: Callable[[Any], None]
             assert "removed from the cluster" in await log.until("refused by")
             assert peer.handler.removals == []
             raw.writer.close()
+
+    run(main())
+
+
+def test_whoever_listens_at_the_address_of_a_member_cannot_remove_those_that_dial_it(
+    run: Callable[[Any], None],
+) -> None:
+    """A refusal without proof of the secret is a line in the log, and no more."""
+
+    async def main() -> None:
+        both = members()
+
+        async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            body = msgspec.msgpack.encode(Refusal(RefusalCode.REMOVED, "go away", bytes(32)))
+            writer.write(frame_header(len(body), 1.0) + body)
+            await writer.drain()
+
+        host, port = both[0].peer_address.split(":")
+        server = await asyncio.start_server(refuse, host, int(port))
+        peer = Peer(2, both)
+        async with server, started(peer) as log:
+            assert "removed from the cluster: go away" in await log.until("refused by n1")
+            assert peer.handler.removals == []
 
     run(main())
 
