@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from quorate.core.buckets import BucketProperties
-from quorate.core.keyspace import canonical_name, slot_of_name, storage_key
+from quorate.core.collection import beyond_horizon
+from quorate.core.keyspace import canonical_name, slot_of_name, split_storage_key, storage_key
+from quorate.core.membership.ring_consensus import RingValue
 from quorate.core.ports import Space
 from quorate.core.record import Clock
 from quorate.core.ring.create import create_ring
 from quorate.core.ring.metadata import ClusterMetadata, to_value
-from quorate.core.ring.preference import PreferenceLists
 from quorate.core.ring.ring import Member, Ring
-from quorate.core.ring.transition import staged
+from quorate.core.ring.transition import StagedRing, staged
 from quorate.node.node import Node
 from quorate.node.options import NodeOptions
 from quorate.sim.clocks import MachineClock
@@ -24,10 +25,12 @@ from quorate.sim.copies import Copies
 from quorate.sim.disk import Disk, SimEngine
 from quorate.sim.graves import Graves
 from quorate.sim.loop import Process, VirtualLoop
-from quorate.sim.network import Network, SimTransport
+from quorate.sim.network import Network
 from quorate.sim.observer import Observer
 from quorate.sim.random_streams import Streams
+from quorate.sim.rings import Rings
 from quorate.sim.trace import Trace
+from quorate.sim.transport import SimTransport
 
 PARTITIONS = 32
 LOSS_REACH_US = 30_000_000
@@ -38,8 +41,16 @@ CLUSTER_ID = "5" * 32
 class Machine:
     """One member: its hardware, and the present life of its process, if any."""
 
-    def __init__(self, number: int, disk: Disk, clock: MachineClock) -> None:
+    def __init__(
+        self, number: int, own: Member, founding: RingValue, newborn: bool, disk: Disk, clock: MachineClock
+    ) -> None:
+        """`founding`, `newborn`: what its directory tells its first life (see `Node`)."""
         self.number = number
+        self.own = own
+        self.founding = founding
+        self.newborn = newborn
+        self.gone = False
+        """It was removed from the cluster, or is about to be and will not run again: nothing starts it by itself."""
         self.disk = disk
         self.clock = clock
         self.lives = 0
@@ -84,15 +95,17 @@ class Cluster:
         """What the processes that have ended had counted."""
         self._streams = streams
         numbers = list(range(1, nodes + 1))
-        self.ring = make_ring(nodes, defaults.n)
-        self.founding = to_value(ClusterMetadata(staged(self.ring), defaults), 0)
-        self.preference_lists = PreferenceLists(self.ring)
-        self.network = Network(loop, streams, trace, numbers)
-        self.machines = {number: self._make_machine(number) for number in numbers}
+        founding_ring = make_ring(nodes, defaults.n)
+        self.founding = to_value(ClusterMetadata(staged(founding_ring), defaults), 0)
+        self.rings = Rings(self.founding, defaults.n, lambda: loop.now_us)
+        self.rings.gone_by_now = self._gone_by_now
+        self.network = Network(loop, streams, trace, [])
+        self.machines: dict[int, Machine] = {}
+        self._disks: dict[int, Disk] = {}
+        for number in numbers:
+            self.add(founding_ring.member(number), self.founding, newborn=False)
         self.copies = Copies(
-            {number: machine.disk for number, machine in self.machines.items()},
-            self.replicas,
-            synced=defaults.durability == "fsync",
+            self._disks, self.rings.keepers, defaults.durability == "fsync", staying=self.rings.staying
         )
         self.graves = observer.graves = Graves(
             horizon_ms=lambda: self.latest_wall_ms() - self.options.grace_ms + self.options.clock_skew_max_ms,
@@ -100,6 +113,8 @@ class Cluster:
             replicas=self.replicas,
             known=self._known,
         )
+        self.graves.homes_of = self._homes_of
+        self.graves.too_old = lambda record: beyond_horizon(record, self.latest_wall_ms(), self.options.grace_ms)
         self.graves.on_removed = observer.collected
         self.copies.lasting = lambda member, created_ms: (
             self.machines[member].clock.wall_ms() - created_ms < self.options.grace_ms // 4
@@ -111,8 +126,18 @@ class Cluster:
         """Called with the number of a machine whose process has just ended."""
         self.on_emptied: Callable[[int], None] = lambda number: None
         """Called with the number of a machine whose process has emptied its store."""
+        self.on_departed: Callable[[int], None] = lambda number: None
+        """Called with the number of a machine whose node has left the cluster, and has ended its process."""
 
-    def _make_machine(self, number: int) -> Machine:
+    def add(self, own: Member, founding: RingValue, newborn: bool = True) -> None:
+        """A machine for a member; `founding` is a ring that contains it."""
+        number = own.number
+        self.network.add(number)
+        machine = self.machines[number] = self._make_machine(own, founding, newborn)
+        self._disks[number] = machine.disk
+
+    def _make_machine(self, own: Member, founding: RingValue, newborn: bool) -> Machine:
+        number = own.number
         rng = self._streams.stream("machine", number)
         clock = MachineClock(
             self.loop,
@@ -122,7 +147,7 @@ class Cluster:
         )
         disk = Disk(self.loop, self._streams.stream("disk", number), self.observer.of_member(number))
         disk.on_emptied = lambda: self._emptied(number)
-        return Machine(number, disk, clock)
+        return Machine(number, own, founding, newborn, disk, clock)
 
     def start(self, number: int) -> None:
         """Start a new life of this member's process on what its disk holds."""
@@ -137,20 +162,41 @@ class Cluster:
         def boot() -> None:
             node = Node(
                 member_number=number,
-                founding=self.founding,
-                own=self.ring.member(number),
+                founding=machine.founding,
+                own=machine.own,
                 engine=engine,
                 transport=transport,
                 clock=machine.clock,
                 scheduler=process,
                 rng=self._streams.stream("node", number, machine.lives),
+                newborn=machine.newborn,
                 options=self.options,
+                on_departed=lambda: process.call_soon(lambda: self._departed(machine)),
             )
+            machine.newborn = False
             machine.node = node
+            self._watch_rings(number, node)
             transport.attach(node)
             node.start(lambda: self._ready(machine, process))
 
         process.call_soon(boot)
+
+    def _watch_rings(self, number: int, node: Node) -> None:
+        """Take note, before the node's parts do, of each ring that it goes by."""
+        keeper = node._shared.rings
+        tell = keeper.on_adopted
+
+        def adopted() -> None:
+            self.rings.adopted(number, keeper.chain.confirmed)
+            tell()
+
+        keeper.on_adopted = adopted
+        self.rings.adopted(number, keeper.chain.confirmed)
+
+    def _departed(self, machine: Machine) -> None:
+        machine.gone = True
+        self.stop(machine.number)
+        self.on_departed(machine.number)
 
     def _ready(self, machine: Machine, process: Process) -> None:
         assert machine.process is process, "only the present life becomes ready"
@@ -181,6 +227,7 @@ class Cluster:
         machine = self.machines[number]
         self._end(machine, silently=False)
         machine.lost_us = self.loop.now_us
+        self.rings.forget(number)
         machine.disk.wipe()
         machine.damaged.clear()
 
@@ -215,19 +262,46 @@ class Cluster:
         self.on_death(machine.number)
 
     def whole(self) -> bool:
-        """Is every node ready, running, and connected to every other?"""
-        for number, machine in self.machines.items():
-            if not machine.ready or machine.process is None or machine.process.paused_until_us > self.loop.now_us:
+        """Is every member ready, running, told of the ring, and connected to every other?"""
+        members = self.awaited()
+        for number in members:
+            machine = self.machines.get(number)
+            if machine is None or not machine.ready or machine.process is None:
+                return False
+            if machine.process.paused_until_us > self.loop.now_us or not self._told(machine):
                 return False
             transport = self.network.transport_of(number)
-            if not all(transport.connected(other) for other in self.machines if other != number):
+            if not all(transport.connected(other) for other in members if other != number):
                 return False
         return True
+
+    def awaited(self) -> list[int]:
+        """The members of the newest ring that have not stopped for good."""
+        ring = self.ring
+        stopped = ring.transition.stopped if ring.transition is not None else []
+        return [member.number for member in ring.members if member.number not in stopped]
+
+    def present(self) -> list[int]:
+        """All machines but those that were removed."""
+        return [number for number, machine in self.machines.items() if not machine.gone]
+
+    @staticmethod
+    def _told(machine: Machine) -> bool:
+        return machine.node is not None and machine.node._shared.view.told
+
+    def _gone_by_now(self) -> list[int]:
+        members = {member.number: True for member in self.ring.members}
+        return [
+            machine.node._shared.view.version
+            for number, machine in self.machines.items()
+            if number in members and machine.node is not None
+        ]
 
     def filling(self) -> dict[int, int]:
         """Member → how many partitions it is still being filled with, or 1 if it is fenced; others are left out."""
         found: dict[int, int] = {}
-        for number, machine in self.machines.items():
+        for number in self.awaited():
+            machine = self.machines[number]
             shared = machine.node._shared if machine.node is not None else None
             if shared is not None and (shared.filling.partitions or shared.fenced_because):
                 found[number] = max(1, len(shared.filling.partitions))
@@ -265,7 +339,21 @@ class Cluster:
         return storage_key(self.ring.partition_of_slot(slot), bucket, key)
 
     def replicas(self, stored_key: bytes) -> tuple[int, ...]:
-        return self.preference_lists.of(int.from_bytes(stored_key[:2], "big"), self.defaults.n).replicas
+        """Who is read for a key, by the newest ring that any node goes by."""
+        return self.rings.replicas(stored_key)
+
+    def _homes_of(self, number: int, stored_key: bytes) -> tuple[int, ...]:
+        """Who keeps a key by the ring that this member goes by."""
+        node = self.machines[number].node
+        if node is None:
+            return self.rings.homes(stored_key)
+        partition, bucket, _ = split_storage_key(stored_key)
+        return node._shared.view.bucket(bucket).placements[partition].homes
+
+    @property
+    def ring(self) -> StagedRing:
+        """The newest that any node goes by."""
+        return self.rings.ring
 
     def _known(self, number: int, stored_key: bytes) -> Clock | None:
         """What a disk knows of a key; None if it lost data a moment ago, and had known more."""
@@ -296,18 +384,20 @@ def counters_of(node: Node) -> dict[str, int]:
 
 def make_ring(nodes: int, n: int) -> Ring:
     """A ring of `nodes` members, each on a host of its own."""
-    members = [
-        Member(
-            number=number,
-            id=f"{number:032x}",
-            name=f"n{number}",
-            host=f"host{number}",
-            zone="zone",
-            weight=1,
-            peer_address=f"127.0.0.1:{7600 + number}",
-            client_address=f"127.0.0.1:{7400 + number}",
-            http_address=f"127.0.0.1:{7500 + number}",
-        )
-        for number in range(1, nodes + 1)
-    ]
+    members = [make_member(number) for number in range(1, nodes + 1)]
     return create_ring(CLUSTER_ID, members, PARTITIONS, n)
+
+
+def make_member(number: int) -> Member:
+    """What a member says about itself, on a host of its own."""
+    return Member(
+        number=number,
+        id=f"{number:032x}",
+        name=f"n{number}",
+        host=f"host{number}",
+        zone="zone",
+        weight=1,
+        peer_address=f"127.0.0.1:{7600 + number}",
+        client_address=f"127.0.0.1:{7400 + number}",
+        http_address=f"127.0.0.1:{7500 + number}",
+    )

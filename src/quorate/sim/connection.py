@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from quorate.core.wire.age import FrameAge
 
 if TYPE_CHECKING:
-    from quorate.sim.network import SimTransport
+    from quorate.sim.transport import SimTransport
 
 OPENING: Final = 0
 OPEN: Final = 1

@@ -7,7 +7,7 @@ acknowledgement may be on its way, and the hint gone a moment later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 
 from quorate.core.causality.version_vectors import descends, join
 from quorate.core.hints import hint_key, unpack_hint
@@ -26,16 +26,28 @@ Before = dict[bytes, bytes | None]
 class Copies:
     """A view of all disks, by member number."""
 
-    def __init__(self, disks: Mapping[int, Disk], replicas: Callable[[bytes], tuple[int, ...]], synced: bool) -> None:
-        """`synced`: only what has been synced is durable."""
+    def __init__(
+        self,
+        disks: Mapping[int, Disk],
+        replicas: Callable[[bytes], Container[int]],
+        synced: bool,
+        staying: Callable[[bytes], Container[int]] | None = None,
+    ) -> None:
+        """`synced`: only what has been synced is durable. `replicas`: whose records count when a write is acknowledged;
+        `staying` (by default the same): whose records can be relied on."""
         self._disks = disks
         self._replicas = replicas
+        self._staying = staying or replicas
         self._synced = synced
         self._clocks: dict[tuple[bytes, bytes], Clock] = {}
         self.lasting: Callable[[int, int], bool] = lambda member, created_ms: True
         """(member, when its hint was first written: Unix ms) → will that not expire soon?"""
         self.doubtful: dict[int, bool] = {}
         """Members that may empty themselves when they come back, since they were away for so long."""
+        self.leaving: dict[int, bool] = {}
+        """Members that are about to be removed from the cluster: nothing that they hold can be relied on."""
+        self.gone: dict[int, bool] = {}
+        """Members that were removed."""
 
     def count(self, stored_key: bytes, dot: Dot, strict: bool) -> int:
         """How many nodes hold the event `dot` durably: as replicas or (unless `strict`) in hints."""
@@ -58,12 +70,16 @@ class Copies:
         """Is every acknowledged event on a replica that is not among `absent`, were there no hints at all?"""
         for stored_key, acked in acked_clocks.items():
             known: Clock = {}
-            for member in self._replicas(stored_key):
-                if member not in absent:
+            staying = self._staying(stored_key)
+            for member in self._disks:
+                if member in staying and not self._unreliable(member, absent):
                     known = join(known, self.knows(member, stored_key))
             if not descends(known, acked):
                 return False
         return True
+
+    def _unreliable(self, member: int, absent: Container[int]) -> bool:
+        return member in absent or member in self.leaving or member in self.gone
 
     def trust(self, member: int) -> None:
         """It is back, and has not emptied itself."""
@@ -71,7 +87,11 @@ class Copies:
 
     def hints_left(self) -> dict[int, int]:
         """Member → how many hints it holds; members without any are left out."""
-        return {member: len(disk.keys[Space.HINTS]) for member, disk in self._disks.items() if disk.keys[Space.HINTS]}
+        return {
+            member: len(disk.keys[Space.HINTS])
+            for member, disk in self._disks.items()
+            if disk.keys[Space.HINTS] and member not in self.gone
+        }
 
     def hinted_clock(self, member: int, stored_key: bytes, except_home: int) -> Clock:
         """What the hints of `member` know of a key, those for `except_home` left out."""
@@ -103,7 +123,7 @@ class Copies:
                 continue
             kept: list[Clock] = []
             for member in self._disks:
-                if (member != victim or not wiped) and member not in self.doubtful:
+                if (member != victim or not wiped) and not self._unreliable(member, self.doubtful):
                     kept += self._clocks_without(member, stored_key, *unsynced[member], victim)
             if not all(any(covers(clock, dot) for clock in kept) for dot in acked.items()):
                 return False
@@ -113,7 +133,7 @@ class Copies:
         """What `member` surely keeps of a key: `data` and `hints` tell what the loss of unsynced batches leaves."""
         values = self._disks[member].values
         clocks: list[Clock] = []
-        if member in self._replicas(stored_key):
+        if member in self._staying(stored_key):
             stored = data.get(stored_key, values[Space.DATA].get(stored_key))
             clocks.append(self._clock(stored_key, stored))
         for home in self._disks:

@@ -2,8 +2,10 @@
 
 A record may shrink only by siblings that have been dead for longer than `grace`. It may go as a whole only while all
 replicas of its key know what it knew, or have removed it for the same reason: that is the proof (SOSP 2007 has none;
-hard cases 22 and 23 are what others found without it). After that nothing that it had replaced may be on the disk of
-any replica again (check Z), whether by a late hint, a late message, repair, or a node that was away.
+hard cases 22 and 23 are what others found without it). The other reason to remove a record is that the ring does not
+place it there any more; then all who keep it must know what it knew (check "stray", hard case 14). After a collection
+nothing that it had replaced may be on the disk of any replica again (check Z), whether by a late hint, a late message,
+repair, or a node that was away.
 
 The graves also complete the other checks: what was collected was not lost (D), and need not be known to a read (R).
 """
@@ -38,8 +40,11 @@ class Graves:
         key, None if nobody can say (it was wiped or damaged a moment ago)."""
         self._horizon_ms = horizon_ms
         self._now_us = now_us
-        self._replicas = replicas
         self._known = known
+        self.homes_of: Callable[[int, bytes], tuple[int, ...]] = lambda member, key: replicas(key)
+        """(member, storage key) → who keeps the key by the ring that this member goes by."""
+        self.too_old: Callable[[Record], bool] = lambda record: False
+        """Would a node not take it in any more, since it may have been deleted and collected?"""
         self.violations: list[Violation] = []
         self.siblings: dict[bytes, dict[Dot, Sibling]] = {}
         self.removals: dict[bytes, list[tuple[int, Clock]]] = {}
@@ -56,6 +61,9 @@ class Graves:
 
     def shrunk(self, member: int, key: bytes, old: Record, new: Record | None) -> None:
         """`member` held `old` and now holds `new`, with the same clock; None: nothing."""
+        if new is None and member not in self.homes_of(member, key):
+            self._handed_over(member, key, old)
+            return
         kept = {sibling.dot for sibling in new.siblings} if new is not None else set()
         gone = [sibling for sibling in old.siblings if sibling.dot not in kept]
         if gone and kept == {winner(old.siblings).dot} and self.last_write_wins(key):
@@ -72,17 +80,32 @@ class Graves:
             self._removed(member, key, old.clock)
 
     def _removed(self, member: int, key: bytes, clock: Clock) -> None:
-        for other in self._replicas(key):
-            known = self._known(other, key) if other != member else None
-            if known is None:
-                continue
-            if not descends(join(known, self._removed_by.get((other, key), {})), clock):
-                message = f"n{member} removed {key!r} with the clock {clock}, and n{other} knows only {known}"
-                self.violations.append(Violation("G", message))
+        for other, known in self._ignorant(member, key, clock):
+            message = f"n{member} removed {key!r} with the clock {clock}, and n{other} knows only {known}"
+            self.violations.append(Violation("G", message))
         self._removed_by[member, key] = join(self._removed_by.get((member, key), {}), clock)
         self.removals.setdefault(key, []).append((self._now_us(), clock))
         self.clocks[key] = join(self.clocks.get(key, {}), clock)
         self.on_removed(key, clock)
+
+    def _handed_over(self, member: int, key: bytes, old: Record) -> None:
+        """`member` has removed what it does not keep any more."""
+        if self.too_old(old):
+            return
+        for other, known in self._ignorant(member, key, old.clock):
+            message = (
+                f"n{member}, which keeps it no more, removed {key!r} with {old.clock}; n{other} knows only {known}"
+            )
+            self.violations.append(Violation("stray", message))
+
+    def _ignorant(self, member: int, key: bytes, clock: Clock) -> list[tuple[int, Clock]]:
+        """Those who keep the key, and neither know `clock` nor have removed what they knew, with what they know."""
+        found = []
+        for other in self.homes_of(member, key):
+            known = self._known(other, key) if other != member else None
+            if known is not None and not descends(join(known, self._removed_by.get((other, key), {})), clock):
+                found.append((other, known))
+        return found
 
     def stored(self, member: int, key: bytes, record: Record) -> None:
         """`member` wrote `record`: does it hold anything that a removed record had replaced?"""

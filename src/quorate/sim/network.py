@@ -17,7 +17,6 @@ Rejected: simulating pings. What they find out follows from the links' states, a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import inf
 
 from quorate.core.limits import (
     PEER_PING_INTERVAL_MS,
@@ -26,68 +25,16 @@ from quorate.core.limits import (
     RECONNECT_DELAY_MIN_MS,
 )
 from quorate.core.messages import Message
-from quorate.core.ports import PeerHandler
-from quorate.core.ring.ring import Member
-from quorate.core.ring.transition import Departed
-from quorate.core.wire.codec import decode_messages, encode_messages
+from quorate.core.wire.codec import decode_messages
 from quorate.sim.clocks import MachineClock
 from quorate.sim.connection import CLOSED, OPEN, Connection
 from quorate.sim.link import Link
 from quorate.sim.loop import Process, VirtualLoop
 from quorate.sim.random_streams import SeededRng, Streams
 from quorate.sim.trace import KIND_CONNECTION, KIND_FRAME, KIND_LOST, Trace
+from quorate.sim.transport import SimTransport
 
 Pair = tuple[int, int]
-
-
-class SimTransport:
-    """The `Transport` port of one life of one node's process."""
-
-    def __init__(self, network: Network, member: int, process: Process, clock: MachineClock) -> None:
-        self._network = network
-        self._member = member
-        self.process = process
-        self.clock = clock
-        self.handler: PeerHandler | None = None
-        self.connections: dict[int, Connection] = {}
-        self.peers: list[int] = []
-        self._outbox: dict[int, list[Message]] = {}
-
-    def attach(self, handler: PeerHandler) -> None:
-        """Say who hears what arrives; before anything can."""
-        self.handler = handler
-
-    def send(self, member: int, message: Message) -> bool:
-        if member not in self.connections:
-            return False
-        if not self._outbox:
-            self.process.call_soon(self._flush)
-        queued = self._outbox.get(member)
-        if queued is None:
-            self._outbox[member] = [message]
-        else:
-            queued.append(message)
-        return True
-
-    def connected(self, member: int) -> bool:
-        return member in self.connections
-
-    def heard_ms(self, member: int) -> float:
-        connection = self.connections.get(member)
-        return -inf if connection is None else connection.heard_ms[self._member]
-
-    def set_members(
-        self, members: Sequence[Member], departed: Sequence[Departed] = (), lingering: Sequence[int] = ()
-    ) -> None:
-        self.peers = [member.number for member in members if member.number != self._member]
-        self._network.wants_peers(self._member)
-
-    def _flush(self) -> None:
-        outbox, self._outbox = self._outbox, {}
-        for member, messages in outbox.items():
-            connection = self.connections.get(member)
-            if connection is not None:
-                self._network.transmit(connection, self._member, member, encode_messages(messages))
 
 
 class Network:
@@ -95,20 +42,29 @@ class Network:
 
     def __init__(self, loop: VirtualLoop, streams: Streams, trace: Trace, members: Sequence[int]) -> None:
         self._loop = loop
+        self._streams = streams
         self._trace = trace
         self._transports: dict[int, SimTransport] = {}
         self._connections: dict[Pair, Connection] = {}
         self._dialling: dict[Pair, bool] = {}
         self._dial_rngs: dict[Pair, SeededRng] = {}
         self.links: dict[Pair, Link] = {}
-        for source in members:
-            for target in members:
-                if source != target:
-                    self.links[source, target] = Link(streams.stream("link", source, target))
-                if source < target:
-                    self._dial_rngs[source, target] = streams.stream("dial", source, target)
-                    self._dialling[source, target] = False
+        self._members: list[int] = []
+        for member in members:
+            self.add(member)
         self.frames_delivered = 0
+        self.on_deliver: Callable[[int, int, Message], None] | None = None
+        """Called with (source, target, message) right before a message is handed to its receiver."""
+
+    def add(self, member: int) -> None:
+        """Lay links between a new member and all others."""
+        for other in self._members:
+            for source, target in ((other, member), (member, other)):
+                self.links[source, target] = Link(self._streams.stream("link", source, target))
+            pair = _pair(other, member)
+            self._dial_rngs[pair] = self._streams.stream("dial", *pair)
+            self._dialling[pair] = False
+        self._members.append(member)
 
     # Processes come and go.
 
@@ -124,8 +80,15 @@ class Network:
         return self._transports[member]
 
     def wants_peers(self, member: int) -> None:
-        for peer in self._transports[member].peers:
-            self._dial_later(_pair(member, peer), RECONNECT_DELAY_MIN_MS)
+        """`member` says whom it wants to be connected with. Of some, no machine may be there yet."""
+        peers = self._transports[member].peers
+        for peer, transport in self._transports.items():
+            if peer in peers or member in transport.peers:
+                self._dial_later(_pair(member, peer), RECONNECT_DELAY_MIN_MS)
+
+    def drop(self, member: int, peer: int) -> None:
+        """`member` ends its connection with `peer`, which is no member any more."""
+        self._close(self._transports[member].connections[peer], member, peer, tell=True)
 
     def process_died(self, member: int, silently: bool) -> None:
         """The process of `member` is gone: its peers are reset, or (silently: no power) must find out themselves."""
@@ -216,6 +179,8 @@ class Network:
         handler = receiver.handler
         assert handler is not None, "a transport is attached before it connects"
         for message in decode_messages(frame):
+            if self.on_deliver is not None:
+                self.on_deliver(source, target, message)
             handler.on_message(source, message, age_ms)
 
     # Connections.
@@ -234,14 +199,18 @@ class Network:
         if any(end is None or not end.process.alive for end in ends):
             return  # Whoever starts next dials again.
         first, second = self._transports[low], self._transports[high]
-        if high not in first.peers or low not in second.peers:
+        if not (first.listening and second.listening) or (high not in first.peers and low not in second.peers):
             return
+        refused = not first.admits(high) or not second.admits(low)
         old = self._connections.get(pair)
         if old is not None and old.stands_between(first, second):
             return
         paused = max(first.process.paused_until_us, second.process.paused_until_us) > self._loop.now_us
         if paused or self.links[low, high].blocked or self.links[high, low].blocked:
             self._dial_later(pair)
+            return
+        if refused:
+            self._refuse(first, low, second, high)
             return
         connection = Connection({low: first, high: second})
         if old is not None:
@@ -254,6 +223,21 @@ class Network:
                 lambda member=member, peer=peer: self._open(connection, member, peer),  # type: ignore[misc]
                 connection.transports[member].process,
             )
+
+    def _refuse(self, first: SimTransport, low: int, second: SimTransport, high: int) -> None:
+        """One of them wants the other, and is not let in; if it was removed, it is told so."""
+        for refusing, number, refused, peer in ((first, low, second, high), (second, high, first, low)):
+            if peer in refusing.departed and number in refused.peers:
+                self._trace.event(
+                    self._loop.now_us,
+                    peer,
+                    KIND_CONNECTION,
+                    b"refused %d" % number,
+                    lambda number=number, peer=peer: f"n{number}  refuses n{peer}, which was removed",  # type: ignore[misc]
+                )
+                handler, reason = refused.handler, f"n{number} says so"
+                assert handler is not None
+                self._loop.at(self._loop.now_us, lambda h=handler, r=reason: h.on_removed(r), refused.process)  # type: ignore[misc]
 
     def _open(self, connection: Connection, member: int, peer: int) -> None:
         if connection.state[member] == CLOSED:

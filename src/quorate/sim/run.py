@@ -179,7 +179,9 @@ class Simulation:
             frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "quorate" in frame.filename]
             where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames[-4:]))
             self.violations.append(Violation("exception", f"{type(error).__name__}: {error} ({where})"))
-        found = self.observer.violations + self.cluster.graves.violations + self.workload.violations + self.violations
+        cluster = self.cluster
+        found = self.observer.violations + cluster.graves.violations + cluster.rings.violations
+        found += self.workload.violations + self.violations
         return Outcome(
             seed=self.seed,
             trace_hash=self.trace.digest(),
@@ -260,15 +262,19 @@ class Simulation:
 
     def _on_hint_removed(self, member: int, home: int, stored_key: bytes, clock: Clock, created_ms: int) -> None:
         """A hint may go when its home durably holds what it said, and not before (hard case 15); or when it is half of
-        `grace` old."""
-        if self.cluster.lost_lately(home, stored_key):
-            return
+        `grace` old. If its home keeps the key no more, all who do must hold it (hard case 14)."""
         age_ms = self.cluster.machines[member].clock.wall_ms() - created_ms
         if age_ms > self.options_of_nodes.grace_ms // 2:
             return
-        if not self.cluster.copies.home_knows(home, stored_key, clock):
-            message = f"n{member} removed its hint of {stored_key!r} for n{home}, which does not hold it: {clock}"
+        targets = self.cluster.rings.targets(home, stored_key)
+        if not any(all(self._hold(target, stored_key, clock) for target in wanted) for wanted in targets):
+            message = f"n{member} removed its hint of {stored_key!r} for n{home}, and {targets} do not hold it: {clock}"
             self.violations.append(Violation("hint", message))
+
+    def _hold(self, home: int, stored_key: bytes, clock: Clock) -> bool:
+        """Does this home durably know all of `clock`, or has it lost its disk after it had?"""
+        cluster = self.cluster
+        return cluster.lost_lately(home, stored_key) or cluster.copies.home_knows(home, stored_key, clock)
 
     def _sleep_over(self) -> None:
         """Let `grace` pass for everything that is dead: with all replicas there and equal, nothing of it stays.
@@ -288,8 +294,8 @@ class Simulation:
         horizon_ms = self.cluster.earliest_wall_ms() - self.options_of_nodes.grace_ms
         return [
             (number, key)
-            for number, machine in self.cluster.machines.items()
-            for key, stored in machine.disk.values[Space.DATA].items()
+            for number in self.cluster.awaited()
+            for key, stored in self.cluster.machines[number].disk.values[Space.DATA].items()
             if (record := readable_record(key, stored)) is not None
             and any(0 < dead_since_ms(sibling) < horizon_ms for sibling in record.siblings)
         ]
@@ -318,7 +324,7 @@ class Simulation:
     def _sweep(self, turn: int) -> list[str]:
         """One round of r=n gets and the time for their repairs; returns what failed."""
         failures: list[str] = []
-        numbers = list(self.cluster.machines)
+        numbers = self.cluster.awaited()
         answered: list[GetResult | Failure] = []
         names = self._names()
         for index, (bucket, key) in enumerate(names):
@@ -353,7 +359,7 @@ class Simulation:
             stored_key = self.cluster.locate(bucket, key)
             replicas = self.cluster.replicas(stored_key)
             bodies = self._bodies(bucket, key)
-            for number in self.cluster.machines:
+            for number in self.cluster.awaited():
                 if number not in replicas:
                     bodies[number] = self.cluster.stored(number, stored_key)
             self.violations += checkers.check_replicas_equal(stored_key, replicas, bodies)
@@ -379,13 +385,13 @@ class Simulation:
         partitions = len(self.cluster.ring.owners)
 
         def all_ready() -> bool:
-            nodes = [machine.node for machine in self.cluster.machines.values()]
+            nodes = [self.cluster.machines[number].node for number in self.cluster.awaited()]
             return all(node is not None and node.trees.report()["ready"] == partitions for node in nodes)
 
         if not self._wait(all_ready, TREES_LIMIT_MS):
             self.violations.append(Violation("T", "not all hash trees are ready although the cluster is whole"))
-        for machine in self.cluster.machines.values():
-            self._check_trees(machine, "in the end")
+        for number in self.cluster.awaited():
+            self._check_trees(self.cluster.machines[number], "in the end")
 
     def _check_trees(self, machine: Machine, when: str) -> None:
         if machine.node is not None:
