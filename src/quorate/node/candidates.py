@@ -41,7 +41,10 @@ class Candidates:
     def present(self) -> list[tuple[Candidacy, float]]:
         """Those that have been heard of lately: (what it said, when: monotonic milliseconds)."""
         now_ms = self._node.clock.monotonic_ms()
-        self._heard = {id: found for id, found in self._heard.items() if now_ms - found[1] <= SILENT_AFTER_MS}
+        members = {member.id: True for member in self._node.view.ring.members}
+        self._heard = {
+            id: found for id, found in self._heard.items() if now_ms - found[1] <= SILENT_AFTER_MS and id not in members
+        }
         return list(self._heard.values())
 
     def named(self, name: str) -> Candidacy:

@@ -52,6 +52,8 @@ class PlanFilling:
         self.waiting: dict[Part, dict[int, bool]] = {}
         """Placement in which this node is new and not filled → the members that it was compared with."""
         self._began_ms = 0.0
+        self._noted = False
+        """That all of it is here: noted, or about to be."""
         self._began_records = self._began_bytes = 0
         self.filled = self._load()
 
@@ -76,7 +78,7 @@ class PlanFilling:
         rank = (node.rings.chain.confirmed.forced, transition.began)
         if rank in (self._rank, self.filled):
             return
-        self._rank = rank
+        self._rank, self._noted = rank, False
         me = node.self_number
         self.waiting = {
             (n, partition): {}
@@ -122,9 +124,9 @@ class PlanFilling:
     def _finish(self) -> None:
         """All is here: note it, synced, and say so."""
         node = self._node
-        if self.waiting or not self.total or self._rank == self.filled or node.fenced_because:
+        if self.waiting or not self.total or self._noted or node.fenced_because:
             return
-        rank, self.total = self._rank, 0
+        rank, self._noted = self._rank, True
         seconds = (node.clock.monotonic_ms() - self._began_ms) / 1000
         log.info("this node is filled for the plan that ring version %d began, after %.1f s", rank[1], seconds)
 
@@ -138,6 +140,7 @@ class PlanFilling:
             node.engine.write([(Space.META, FILLED_KEY, sealed(msgspec.msgpack.encode(rank)))])
             node.engine.sync(synced)
         except StorageError as error:
+            self._noted = False
             log.error("it could not be noted that this node is filled: %s", error)
 
     def _load(self) -> RingRank:
@@ -153,8 +156,10 @@ class PlanFilling:
         elapsed_s = max(0.001, (node.clock.monotonic_ms() - self._began_ms) / 1000)
         received = node.counters.get("records_received_in_repair", 0) - self._began_records
         size_bytes = node.counters.get("exchange_bytes", 0) - self._began_bytes
-        done = self.total - len(self.waiting)
-        seconds_left = round(elapsed_s * len(self.waiting) / done, 1) if done and self.waiting else None
+        # The first comparison of a placement brings what there is; those after it find little.
+        untouched = sum(not compared for compared in self.waiting.values())
+        touched = self.total - untouched
+        seconds_left = round(elapsed_s * untouched / touched, 1) if touched and self.waiting else None
         return {
             "partitions": self.total,
             "partitions_left": len(self.waiting),

@@ -17,9 +17,9 @@ import msgspec
 from quorate.core.errors import CallerError
 from quorate.core.messages import Message, StatusRequest
 from quorate.core.ring.metadata import ClusterMetadata, quorums
-from quorate.core.ring.plan import Plan, plan_join, plan_leave, plan_replace, plan_weight, start
+from quorate.core.ring.plan import Plan, plan_force, plan_join, plan_leave, plan_replace, plan_weight, start
 from quorate.core.ring.ring import Member
-from quorate.core.ring.transition import Stage, abort
+from quorate.core.ring.transition import Stage, abort, move_member
 from quorate.core.store import Admin, Failure, Wish
 from quorate.node.anti_entropy import ranges_text
 from quorate.node.candidates import Candidates, as_member
@@ -98,8 +98,6 @@ class Reconfiguration:
             reply(Failure("caller", str(error)))
             return
 
-        from quorate.core.ring.plan import plan_force
-
         def make(present: ClusterMetadata) -> ClusterMetadata:
             ring, _ = plan_force(present.ring, numbers, quorums(present))
             return msgspec.structs.replace(present, ring=ring)
@@ -123,8 +121,6 @@ class Reconfiguration:
         )
         if wanted == told:
             return
-
-        from quorate.core.ring.transition import move_member
 
         def moved(present: ClusterMetadata) -> ClusterMetadata:
             return msgspec.structs.replace(present, ring=move_member(present.ring, wanted))
