@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
@@ -11,7 +13,7 @@ from quorate.core.quorum.put_tally import FAIL, SUCCEED, WAIT
 from quorate.core.ring.advance import Quorum, may_advance, sources_awaited
 from quorate.core.ring.create import create_ring
 from quorate.core.ring.joint import JointPlacements
-from quorate.core.ring.plan import plan_join, plan_leave, plan_replace, plan_weight, start
+from quorate.core.ring.plan import Plan, plan_join, plan_leave, plan_replace, plan_weight, start
 from quorate.core.ring.ring import Member
 from quorate.core.ring.transition import Departed, Stage, StagedRing, abort, next_stage, settle, staged
 from tests.property.transition_model import Model, State, chain, member
@@ -171,7 +173,7 @@ def test_what_is_refused() -> None:
     four = joined(ring, 4)
     gone = through(start(four, plan_leave(four, 2, [DEFAULT])))
     lone = ring_of(1)
-    refusals = [
+    refusals: list[tuple[str, Callable[[], Plan]]] = [
         ("2 members would be left, and there are buckets with n=3", lambda: plan_leave(ring, 2, [DEFAULT])),
         ("2 hosts would be left", lambda: plan_replace(ring, 2, on_host(4, "h1"), [DEFAULT])),
         ("was removed from this cluster", lambda: plan_join(gone, clone(member(5), id=f"{2:032x}"), [DEFAULT])),
@@ -201,6 +203,36 @@ def test_what_only_a_stopped_member_has_is_told() -> None:
     ring = ring_of(4)
     plan = plan_replace(ring, 2, member(5), [Quorum(1, 1, 1), DEFAULT], stopped=True)
     assert plan.warnings == [f"in buckets with n=1, all that is in {ring.owners.count(2)} partitions is lost with n2"]
+
+
+def test_a_plan_says_what_goes_from_whom_to_whom() -> None:
+    ring = ring_of(3, 64)
+    flows = plan_join(ring, member(4), [DEFAULT]).flows()
+    assert list(flows) == [(1, 4), (2, 4), (3, 4)] and sum(flows.values()) == 16
+    assert plan_replace(ring, 2, member(4), [DEFAULT]).flows() == {(2, 4): ring.owners.count(2)}
+
+
+def test_other_wishes_upon_one_ring_are_other_plans() -> None:
+    ring = ring_of(4)
+    elsewhere = msgspec.structs.replace(member(5), peer_address="p:2")
+    ids = [
+        plan_join(ring, member(5), [DEFAULT]).id,
+        plan_join(ring, elsewhere, [DEFAULT]).id,
+        plan_replace(ring, 4, member(5), [DEFAULT]).id,
+        plan_replace(ring, 4, member(5), [DEFAULT], stopped=True).id,
+        plan_weight(ring, 4, 2, [DEFAULT]).id,
+        plan_weight(ring, 4, 3, [DEFAULT]).id,
+    ]
+    assert len(dict.fromkeys(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("count", [3, 8, 20])
+def test_a_member_of_twice_the_weight_carries_twice_as_much(count: int) -> None:
+    ring = ring_of(count, 1024)
+    after = plan_weight(ring, 1, 2, [Quorum(1, 1, 1)]).after
+    others = [after.owners.count(number) for number in range(2, count + 1)]
+    share = after.owners.count(1) / (sum(others) / len(others))
+    assert 1.9 <= share <= 2.1
 
 
 # What the next stage waits for.

@@ -21,12 +21,10 @@ from quorate.core.errors import CallerError, PeerError
 from quorate.core.membership.ring_consensus import RING_BYTES_MAX, RingValue
 from quorate.core.ring.advance import Quorum
 from quorate.core.ring.ring import Ring
-from quorate.core.ring.transition import Stage, StagedRing
+from quorate.core.ring.transition import Side, Stage, StagedRing
 
 BUCKETS_MAX = 10_000
 """Buckets that have properties of their own."""
-FORCED_VERSIONS = 1 << 20
-"""How far a forced ring's version is above the last: so that no other ring has it, whatever the lost majority decided."""
 
 
 class ClusterMetadata(msgspec.Struct, frozen=True):
@@ -101,8 +99,15 @@ def of_value(value: RingValue) -> ClusterMetadata:
     ring = metadata.ring
     if (ring.cluster_id, ring.version, voters(ring)) != (value.cluster_id, value.version, value.voters):
         raise PeerError("a ring that was told of is not the one that its envelope says")
-    if not ring.owners or not ring.members:
-        raise PeerError("a ring that was told of has no members, or no partitions")
+    sides = [Side(ring.members, ring.owners)]
+    if ring.transition is not None:
+        sides += [ring.transition.before, ring.transition.after]
+    for side in sides:
+        members = {member.number: True for member in side.members}
+        if not members or not side.owners or len(side.owners) != len(ring.owners):
+            raise PeerError("a ring that was told of has no members, or not the same partitions on both sides")
+        if any(owner not in members for owner in side.owners):
+            raise PeerError("in a ring that was told of, partitions are owned by numbers that no member has")
     return metadata
 
 

@@ -28,9 +28,9 @@ from quorate.core.ring.claim import EXTRA_MOVES_PER_CENT, claim
 from quorate.core.ring.joint import JointPlacements
 from quorate.core.ring.placement import check_members, check_ring
 from quorate.core.ring.ring import Member, Ring
-from quorate.core.ring.transition import Side, StagedRing, begin, check_steady, settle
+from quorate.core.ring.transition import Side, Stage, StagedRing, begin, check_steady, forced, settle
 
-Kind = Literal["join", "leave", "replace", "weight"]
+Kind = Literal["join", "leave", "replace", "weight", "force"]
 PLAN_ID_DIGITS = 16
 
 
@@ -70,6 +70,11 @@ class Plan(msgspec.Struct, frozen=True):
     warnings: list[str]
     """What the operator should know before saying yes."""
 
+    def flows(self) -> dict[tuple[int, int], int]:
+        """(from, to) → how many tokens go from one member to the other, in the order of their numbers."""
+        counted = Counter((move.source, move.target) for move in self.moves)
+        return {flow: counted[flow] for flow in sorted(counted)}
+
 
 def plan_join(ring: StagedRing, joiner: Member, quorums: Sequence[Quorum]) -> Plan:
     """`joiner` becomes a member. Its number must be new: above `ring.last_number`. Raises `CallerError`."""
@@ -108,6 +113,41 @@ def plan_weight(ring: StagedRing, number: int, weight: int, quorums: Sequence[Qu
     changed = msgspec.structs.replace(_member(ring, number), weight=weight)
     members = [changed if member.number == number else member for member in ring.members]
     return _plan(ring, "weight", members, quorums, [])
+
+
+def plan_force(ring: StagedRing, lost: Sequence[int], quorums: Sequence[Quorum]) -> tuple[StagedRing, list[str]]:
+    """(the ring to be forced, what is lost with it): the members `lost` are gone for good, and a majority with them.
+
+    A plan under way ends with the side that is read; whom it names as stopped counts as lost. Then, at a version far
+    above, READ_OLD of a plan to the survivors begins. Fewer replicas than n do not keep it from that: there is no
+    better choice. Raises `CallerError` if `lost` are no members, or nobody would be left.
+    """
+    if not lost:
+        raise CallerError("name the members that are lost for good")
+    known = {member.number: True for member in ring.members}
+    if any(number not in known for number in lost):
+        raise CallerError(f"no member has the number {next(number for number in lost if number not in known)}")
+    steady, given_up = ring, list(lost)
+    if ring.transition is not None:
+        given_up += ring.transition.stopped
+        read = ring.transition.before if ring.transition.stage == Stage.READ_OLD else ring.transition.after
+        # Its version is not one of the chain: `forced` counts from the ring that is known.
+        steady = msgspec.structs.replace(settle(ring, read), version=ring.version)
+    survivors = [member for member in steady.members if member.number not in given_up]
+    if not survivors:
+        raise CallerError("all members would be lost: name only those that will never come back")
+    counts = sorted({quorum.n for quorum in quorums})
+    after = Side(survivors, claim(steady.owners, survivors, ring.partitions, counts[-1]))
+    stopped = sorted(member.number for member in steady.members if member.number in given_up)
+    joint = forced(steady, _plan_id(ring, "force", after, stopped), after, stopped)
+    found = _warnings(JointPlacements(joint), joint, counts, stopped)
+    for quorum in quorums:
+        if max(quorum.r, quorum.w) > len(survivors):
+            found.append(
+                f"buckets with n={quorum.n}, r={quorum.r}, w={quorum.w} ask for more replicas than there are members"
+                " left: lower r and w, or add members"
+            )
+    return joint, found
 
 
 def start(ring: StagedRing, plan: Plan) -> StagedRing:

@@ -13,7 +13,7 @@ From READ_OLD a plan can be aborted: one version, back to the side before. From 
 what was read from the side after must stay readable; to undo it, make the opposite plan.
 
 Invariants: one plan at a time; `owners` is always the side that is read, and `members` everybody who takes part; a
-change that leaves all preference lists as they are (an address, a label) is one version and no transition.
+change that leaves all preference lists as they are (a name, an address) is one version and no transition.
 
 Rejected: a stage for each partition (thousands of decisions for what three do; partitions whose replicas stay the same
 are not affected anyway), and one joint stage instead of two (then a reader of the side after and a writer to the side
@@ -29,6 +29,10 @@ import msgspec
 
 from quorate.core.errors import CallerError
 from quorate.core.ring.ring import Member, Ring
+
+FORCED_VERSIONS = 1 << 20
+"""How far a forced ring's version is above the last one that is known, so that no other ring has it, whatever a lost
+majority may have decided: a change of the ring a minute would take two years to get there."""
 
 
 class Stage(IntEnum):
@@ -150,6 +154,48 @@ def settle(ring: StagedRing, side: Side) -> StagedRing:
         transition=None,
         departed=ring.departed + left,
     )
+
+
+def forced(ring: StagedRing, plan: str, after: Side, stopped: Sequence[int]) -> StagedRing:
+    """READ_OLD upon a steady ring as an operator's force begins it: at a version that nobody can have decided."""
+    joint = begin(ring, plan, after, stopped)
+    assert joint.transition is not None
+    version = ring.version + FORCED_VERSIONS
+    transition = msgspec.structs.replace(joint.transition, began=version, since=version)
+    return msgspec.structs.replace(joint, version=version, transition=transition)
+
+
+def move_member(ring: StagedRing, member: Member) -> StagedRing:
+    """The next version, in which the member of this number has the name and the addresses of `member`.
+
+    Nobody's replicas change, so it takes no stages, and may be decided while a plan is under way (hard case 21).
+    Raises `CallerError` if anything else differs, the name is another member's, or nothing changes.
+    """
+    known = next((one for one in ring.members if one.number == member.number), None)
+    if known is None:
+        raise CallerError(f"no member has the number {member.number}")
+    for field in ("id", "host", "zone", "weight"):
+        if getattr(known, field) != getattr(member, field):
+            raise CallerError(
+                f"the {field} of '{known.name}' is {getattr(known, field)}; with another one it would be given other"
+                " partitions, which takes a plan"
+            )
+    if any(one.name == member.name for one in ring.members if one is not known):
+        raise CallerError(f"another member is called '{member.name}'; choose a name that is free")
+    if known == member:
+        raise CallerError(f"'{known.name}' has this name and these addresses already")
+    changed = msgspec.structs.replace(ring, version=ring.version + 1, members=_moved(ring.members, member))
+    transition = ring.transition
+    if transition is None:
+        return changed
+    before = msgspec.structs.replace(transition.before, members=_moved(transition.before.members, member))
+    after = msgspec.structs.replace(transition.after, members=_moved(transition.after.members, member))
+    return msgspec.structs.replace(changed, transition=msgspec.structs.replace(transition, before=before, after=after))
+
+
+def _moved(members: Sequence[Member], moved: Member) -> list[Member]:
+    """`members` with the new name and addresses; a side keeps the weight that it gives the member."""
+    return [msgspec.structs.replace(moved, weight=one.weight) if one.number == moved.number else one for one in members]
 
 
 def _before(ring: StagedRing) -> list[Member]:
