@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from quorate.cli.local_cluster import base_port
-from tests.conftest import ENVIRONMENT, EVENT_TIMEOUT_S, QUORATE, Cluster, MakeCluster, NodeProcess
+from tests.conftest import ENVIRONMENT, EVENT_TIMEOUT_S, QUORATE, Cluster, MakeCluster, NodeProcess, run_cli
 from tests.settled import eventually
 
 pytestmark = pytest.mark.integration
@@ -91,7 +91,7 @@ def test_a_node_waits_is_joined_serves_leaves_and_never_returns(newcomer: tuple[
     assert joined.returncode == 0, joined.stderr
     ready = node.process.wait_for("ready")
     assert (ready["node_id"], ready["client"]) == (waiting["node_id"], node.client)
-    assert cluster.cli("get", "carts", "alice", "--node", node.client).stdout == b"milk"
+    assert run_cli("get", "carts", "alice", "--node", node.client).stdout == b"milk"
     assert ring(cluster)["n4"]["number"] == 4
 
     assert node.process.terminate() == 0
@@ -132,7 +132,7 @@ def test_a_member_that_is_started_elsewhere_is_found_there(make_cluster: MakeClu
     try:
         moved.wait_for("ready")
         moved.wait_connected({"n2", "n3"})
-        assert cluster.cli("put", "carts", "alice", "milk", "--node", client).returncode == 0
+        assert run_cli("put", "carts", "alice", "milk", "--node", client).returncode == 0
         eventually("n2 knows where n1 is", lambda: ring(cluster, node=2)["n1"]["peer_address"] == peer)
         cluster.node(3).kill()
         cluster.node(3).start()
