@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -58,7 +59,7 @@ class MembershipCluster(SmallCluster):
         for found in of_value(reply.ring).ring.members:
             if found.id == candidate_id and candidate_id in self.waiting:
                 del self.waiting[candidate_id]
-                self.world.at(0, lambda: self._enter(found, reply.ring))
+                self.world.at(0, partial(self._enter, found, reply.ring))
 
     def _enter(self, own: Member, ring: RingValue) -> None:
         self.own[own.number] = own
