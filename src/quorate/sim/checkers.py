@@ -46,9 +46,9 @@ def contexts_of(write: WriteEntry, observer: Observer) -> list[Clock]:
 
 
 def check_no_loss(
-    writes: Sequence[WriteEntry], final: Record, observer: Observer, last_write_wins: bool
+    writes: Sequence[WriteEntry], final: Record, observer: Observer, last_write_wins: bool, w_min: int = 1
 ) -> list[Violation]:
-    """Check D for the writes of one key."""
+    """Check D for the writes of one key. Those that were acknowledged with a w below `w_min` may be lost."""
     violations = []
     standing = {sibling.dot for sibling in final.siblings}
     replaced: Clock = {}
@@ -57,7 +57,7 @@ def check_no_loss(
             for context in contexts_of(write, observer):
                 replaced = join(replaced, context)
     for write in writes:
-        for ack in write.acks:
+        for ack in write.acks if write.w >= w_min else []:
             dots = observer.acked_dots(write, ack.clock)
             if not dots:
                 lost = _lost_unseen(ack.clock, final, last_write_wins or any(other.overwrite_seen for other in writes))
@@ -177,8 +177,10 @@ def _killers(writes: Sequence[WriteEntry], dot: Dot, observer: Observer) -> list
     return found
 
 
-def check_quorum_reads(history: History, observer: Observer, n: int, graves: Graves | None = None) -> list[Violation]:
-    """Check R over the whole history, in one sweep by time.
+def check_quorum_reads(
+    history: History, observer: Observer, n: int, graves: Graves | None = None, quorum_min: int = 1
+) -> list[Violation]:
+    """Check R over the whole history, in one sweep by time; of reads and writes with this r and w at least.
 
     After a legitimate loss only writes that began later count, and a read during which one happened says nothing.
     """
@@ -208,9 +210,11 @@ def check_quorum_reads(history: History, observer: Observer, n: int, graves: Gra
         else:
             read = history.reads[index]
             mine = history.key_losses_us.get(read.storage_key, [])
-            if not read.strict or any(read.invoked_us <= loss_us <= read.completed_us for loss_us in [*losses, *mine]):
+            if not read.strict or read.r < quorum_min:
                 continue
-            for w in range(n - read.r + 1, n + 1):
+            if any(read.invoked_us <= loss_us <= read.completed_us for loss_us in [*losses, *mine]):
+                continue
+            for w in range(max(quorum_min, n - read.r + 1), n + 1):
                 missed = [
                     dot
                     for dot in floors.get((read.storage_key, w), {}).items()

@@ -89,6 +89,7 @@ class Cluster:
         self.defaults = defaults
         self.observer = observer
         self.options = options or NodeOptions()
+        self._days_ms = 0
         self.clock_moves = 0
         """How often a wall clock was moved."""
         self.reached: dict[str, int] = {}
@@ -134,6 +135,7 @@ class Cluster:
         number = own.number
         self.network.add(number)
         machine = self.machines[number] = self._make_machine(own, founding, newborn)
+        machine.clock.jump(self._days_ms)
         self._disks[number] = machine.disk
 
     def _make_machine(self, own: Member, founding: RingValue, newborn: bool) -> Machine:
@@ -319,6 +321,7 @@ class Cluster:
 
         What runs has given signs of life all the time.
         """
+        self._days_ms += by_ms
         for number, machine in self.machines.items():
             self.jump(number, by_ms)
             if machine.node is not None and machine.ready:

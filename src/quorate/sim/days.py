@@ -98,7 +98,9 @@ class Days:
     def _others_run(self, victim: int) -> bool:
         now_us = self._cluster.loop.now_us
         return all(
-            number == victim or (machine.ready and machine.process and machine.process.paused_until_us <= now_us)
+            number == victim
+            or machine.gone
+            or (machine.ready and machine.process and machine.process.paused_until_us <= now_us)
             for number, machine in self._cluster.machines.items()
         )
 
@@ -120,6 +122,6 @@ class Days:
 
     def _come_back(self, victim: int) -> None:
         self._end()
-        if victim and not self._cluster.machines[victim].up:
+        if victim and not self._cluster.machines[victim].up and not self._cluster.machines[victim].gone:
             self._cluster.start(victim)
             self._cluster.loop.after_ms(DOUBTFUL_MS, lambda: self._cluster.copies.trust(victim))

@@ -9,7 +9,7 @@ first whether every acknowledged write would survive on another disk:
 - a wiped disk is allowed only while others hold all that it held (hard case 1);
 - so is a flipped bit, for the one record that it is in (hard case 25).
 
-`days.py` tells the stories in which time itself passes.
+`days.py` tells the stories in which time itself passes, `changes.py` those in which the membership changes.
 """
 
 from __future__ import annotations
@@ -49,10 +49,12 @@ KINDS = (
     "one down",
     "days",
     "bit flip",
+    "membership",
 )
 ONE_DOWN = "one down"
 DAYS = "days"
 BIT_FLIP = "bit flip"
+MEMBERSHIP = "membership"
 CLOCK_JUMPS_MS = (50, 2_000, 30_000, 600_000, 3_600_000)
 CLOCK_JUMPS_AMONG_DAYS_MS = (50, 2_000, 30_000)
 """Where times are compared with `grace`, clocks stay within the bound that is documented: a minute apart."""
@@ -69,14 +71,16 @@ class Faults:
         self._history = workload.history
         self._trace = trace
         self._rng = rng = streams.stream("faults")
-        self.enabled = [kind for kind in KINDS if (rng.chance(0.5) and kind in kinds) or kinds == (kind,)]
+        self.enabled = [kind for kind in KINDS[:-1] if (rng.chance(0.5) and kind in kinds) or kinds == (kind,)]
+        if (streams.stream("changes", "enabled").chance(0.5) and MEMBERSHIP in kinds) or kinds == (MEMBERSHIP,):
+            self.enabled.append(MEMBERSHIP)
         self._mean_interval_ms = rng.uniform(400.0, 3_000.0)
-        self._drawn = [kind for kind in self.enabled if kind != DAYS]
+        self._drawn = [kind for kind in self.enabled if kind not in (DAYS, MEMBERSHIP)]
         wide = DAYS not in self.enabled and cluster.options.grace_ms > 20 * CLOCK_JUMPS_MS[-1]
         self._jumps_ms = CLOCK_JUMPS_MS if wide else CLOCK_JUMPS_AMONG_DAYS_MS
-        self._jumped_ms = dict.fromkeys(cluster.machines, 0)
+        self._jumped_ms: dict[int, int] = {}
         """Member → how far its wall clock is off, by the jumps that have not been taken back."""
-        self._days = Days(cluster, workload, self._note)
+        self._days = Days(cluster, workload, self.note)
         self._power_promised = cluster.defaults.durability == "fsync"
         self._running = False
         self.on_victim: Callable[[int], None] = lambda number: None
@@ -107,7 +111,7 @@ class Faults:
             DAYS: self._begin_days,
             BIT_FLIP: self._bit_flip,
         }
-        assert tuple(self._inject) == KINDS
+        assert (*self._inject, MEMBERSHIP) == KINDS
 
     def start(self) -> None:
         self._running = True
@@ -118,7 +122,7 @@ class Faults:
     def stop(self) -> None:
         """No more faults, and none left: links, disks and clocks are healthy, every machine is started."""
         self._running = False
-        self._note("heal", "all links, disks and clocks are healthy")
+        self.note("heal", "all links, disks and clocks are healthy")
         self._days.abandon()
         network = self._cluster.network
         for (source, target), link in network.links.items():
@@ -127,8 +131,8 @@ class Faults:
             link.recover()
         for number, machine in self._cluster.machines.items():
             machine.disk.recover()
-            self._jump(number, -self._jumped_ms[number])
-            if not machine.up:
+            self._jump(number, -self._jumped_ms.get(number, 0))
+            if not machine.up and not machine.gone:
                 self._cluster.start(number)
 
     def _schedule(self) -> None:
@@ -143,7 +147,7 @@ class Faults:
 
     def _occur(self, kind: str) -> None:
         what = self._inject[kind](self._rng)
-        self._note(kind if what else f"{kind} withheld", what or "not now, or no victim whose data others hold")
+        self.note(kind if what else f"{kind} withheld", what or "not now, or no victim whose data others hold")
 
     def _tell_of_days(self) -> None:
         """One story after the other, each of which takes a while."""
@@ -151,7 +155,7 @@ class Faults:
             self._occur(DAYS)
         self._later(self._rng.uniform(4_000.0, 15_000.0), self._tell_of_days)
 
-    def _note(self, kind: str, what: str) -> None:
+    def note(self, kind: str, what: str) -> None:
         self.counts[kind] = self.counts.get(kind, 0) + 1
         self._trace.event(
             self._cluster.loop.now_us, 0, KIND_FAULT, f"{kind} {what}".encode(), lambda: f"FAULT  {kind}: {what}"
@@ -172,7 +176,7 @@ class Faults:
 
     def _start(self, number: int) -> None:
         machine = self._cluster.machines[number]
-        if not machine.up and not machine.held:
+        if not machine.up and not machine.held and not machine.gone:
             self._cluster.start(number)
 
     def _strike(self, victim: int, rng: SeededRng, blow: Callable[[], None]) -> str:
@@ -210,17 +214,41 @@ class Faults:
         if not victim:
             return ""
 
-        def blow() -> None:
-            if not self._power_promised:
-                if not self._can_lose(victim, wiped=False, others_may_lose_unsynced=False):
-                    self._note("power withheld", f"n{victim} has acknowledged data that is nowhere else")
-                    return
-                self._history.losses_us.append(self._cluster.loop.now_us)
-            lost = self._cluster.lose_power(victim)
-            self._back(victim, rng)
-            self._note("power lost", f"n{victim}, {lost} batches")
+        return f"n{victim} {self._strike(victim, rng, lambda: self._lose_power(victim, rng))}"
 
-        return f"n{victim} {self._strike(victim, rng, blow)}"
+    def _lose_power(self, victim: int, rng: SeededRng) -> None:
+        if not self._power_promised:
+            if not self._can_lose(victim, wiped=False, others_may_lose_unsynced=False):
+                self.note("power withheld", f"n{victim} has acknowledged data that is nowhere else")
+                return
+            self._history.losses_us.append(self._cluster.loop.now_us)
+        lost = self._cluster.lose_power(victim)
+        self._back(victim, rng)
+        self.note("power lost", f"n{victim}, {lost} batches")
+
+    def hit(self, victim: int, how: str) -> None:
+        """Kill a member, cut its power, or take its disk, as far as that is allowed now."""
+        machine = self._cluster.machines[victim]
+        if not machine.up or not self._running:
+            return
+        if how == "power":
+            self._lose_power(victim, self._rng)
+        elif how == "wipe" and self.can_lose_disk(victim):
+            self._lose_disk(victim, self._rng)
+        else:
+            self._cluster.kill(victim)
+            self._back(victim, self._rng)
+        self.note(f"struck by {how}", f"n{victim}")
+
+    @property
+    def skipping(self) -> bool:
+        """A day passes, and nothing else may happen."""
+        return self._days.skipping
+
+    def can_lose_disk(self, victim: int) -> bool:
+        """Would every acknowledged write survive?"""
+        unsynced_too = self._power_promised and "power" in self.enabled
+        return self._can_lose(victim, wiped=True, others_may_lose_unsynced=unsynced_too)
 
     def _can_lose(
         self, victim: int, wiped: bool, others_may_lose_unsynced: bool, only_key: bytes | None = None
@@ -262,13 +290,15 @@ class Faults:
 
     def _wipe(self, rng: SeededRng) -> str:
         victim = self._victim(rng)
-        unsynced_too = self._power_promised and "power" in self.enabled
-        if not victim or not self._can_lose(victim, wiped=True, others_may_lose_unsynced=unsynced_too):
+        if not victim or not self.can_lose_disk(victim):
             return ""
+        self._lose_disk(victim, rng)
+        return f"n{victim}"
+
+    def _lose_disk(self, victim: int, rng: SeededRng) -> None:
         self._history.losses_us.append(self._cluster.loop.now_us)
         self._cluster.wipe(victim)
         self._back(victim, rng)
-        return f"n{victim}"
 
     def _begin_days(self, rng: SeededRng) -> str:
         """See `days.py`."""
@@ -276,7 +306,7 @@ class Faults:
 
     def _bit_flip(self, rng: SeededRng) -> str:
         """Damage one record, but never the last undamaged one that holds something acknowledged."""
-        number = rng.choice(list(self._cluster.machines))
+        number = rng.choice(self._cluster.present())
         keys = self._cluster.machines[number].disk.keys[Space.DATA]
         unsynced_too = self._power_promised and "power" in self.enabled
         if not keys:
@@ -336,14 +366,14 @@ class Faults:
         self._later(rng.uniform(50.0, 6_000.0) if for_ms is None else for_ms, heal)
 
     def _partition(self, rng: SeededRng) -> str:
-        numbers = list(self._cluster.machines)
+        numbers = self._cluster.present()
         side = sorted(rng.sample(numbers, 1 + rng.below(len(numbers) - 1)))
         other = [number for number in numbers if number not in side]
         self._block([pair for a in side for b in other for pair in ((a, b), (b, a))], rng)
         return f"{side} | {other}"
 
     def _isolate(self, rng: SeededRng) -> str:
-        numbers = list(self._cluster.machines)
+        numbers = self._cluster.present()
         alone = rng.choice(numbers)
         outgoing = rng.chance(0.7)
         incoming = not outgoing or rng.chance(0.7)
@@ -353,13 +383,13 @@ class Faults:
         return f"n{alone}{' sends' if outgoing else ''}{' hears' if incoming else ''} nothing"
 
     def _one_way(self, rng: SeededRng) -> str:
-        source, target = rng.sample(list(self._cluster.machines), 2)
+        source, target = rng.sample(self._cluster.present(), 2)
         self._block([(source, target)], rng)
         return f"n{source} ↛ n{target}"
 
     def _ring(self, rng: SeededRng) -> str:
         """Everybody reaches only two neighbours, so that every two nodes see another part of the cluster."""
-        circle = rng.sample(list(self._cluster.machines), len(self._cluster.machines))
+        circle = rng.sample(self._cluster.present(), len(self._cluster.present()))
         size = len(circle)
         apart = [(a, b) for a in range(size) for b in range(size) if (a - b) % size not in (0, 1, size - 1)]
         self._block([(circle[a], circle[b]) for a, b in apart], rng)
@@ -367,7 +397,7 @@ class Faults:
 
     def _bridge(self, rng: SeededRng) -> str:
         """Two halves that see each other only through one node, which sees everybody."""
-        numbers = rng.sample(list(self._cluster.machines), len(self._cluster.machines))
+        numbers = rng.sample(self._cluster.present(), len(self._cluster.present()))
         bridge, rest = numbers[0], numbers[1:]
         side, other = rest[: len(rest) // 2], rest[len(rest) // 2 :]
         self._block([pair for a in side for b in other for pair in ((a, b), (b, a))], rng)
@@ -375,7 +405,7 @@ class Faults:
 
     def _flap(self, rng: SeededRng) -> str:
         """Links of one node, or one link, that break and heal again and again."""
-        first, second = rng.sample(list(self._cluster.machines), 2)
+        first, second = rng.sample(self._cluster.present(), 2)
         whole = rng.chance(0.4)
         pairs = [
             pair for pair in self._cluster.network.links if (first in pair if whole else set(pair) == {first, second})
@@ -391,7 +421,7 @@ class Faults:
         return f"n{first} {'and all others' if whole else f'and n{second}'}, {times} times"
 
     def _reset(self, rng: SeededRng) -> str:
-        first, second = rng.sample(list(self._cluster.machines), 2)
+        first, second = rng.sample(self._cluster.present(), 2)
         self._cluster.network.reset(first, second)
         return f"n{first}, n{second}"
 
@@ -409,13 +439,13 @@ class Faults:
         self._later(rng.uniform(500.0, 8_000.0), recover)
 
     def _slow_link(self, rng: SeededRng) -> str:
-        source, target = rng.sample(list(self._cluster.machines), 2)
+        source, target = rng.sample(self._cluster.present(), 2)
         mean_ms = rng.choice((5.0, 50.0, 400.0))
         self._degrade(rng, [(source, target)], delay_mean_ms=mean_ms)
         return f"n{source} → n{target}, {mean_ms} ms"
 
     def _slow_node(self, rng: SeededRng) -> str:
-        slow = rng.choice(list(self._cluster.machines))
+        slow = rng.choice(self._cluster.present())
         mean_ms = rng.choice((5.0, 50.0, 400.0))
         self._degrade(rng, [pair for pair in self._cluster.network.links if slow in pair], delay_mean_ms=mean_ms)
         return f"n{slow}, {mean_ms} ms"
@@ -438,19 +468,19 @@ class Faults:
     # Hardware.
 
     def _clock_jump(self, rng: SeededRng) -> str:
-        number = rng.choice(list(self._cluster.machines))
+        number = rng.choice(self._cluster.present())
         by_ms = rng.choice(self._jumps_ms) * (1 if rng.chance(0.5) else -1)
         self._jump(number, by_ms)
         self._later(rng.uniform(200.0, 10_000.0), lambda: self._jump(number, -by_ms))
         return f"n{number} by {by_ms} ms"
 
     def _jump(self, number: int, by_ms: int) -> None:
-        self._jumped_ms[number] += by_ms
+        self._jumped_ms[number] = self._jumped_ms.get(number, 0) + by_ms
         self._cluster.jump(number, by_ms)
 
     def _slow_disk(self, rng: SeededRng) -> str:
         """One disk, or all of them, as on shared storage."""
-        numbers = list(self._cluster.machines)
+        numbers = self._cluster.present()
         slow = numbers if rng.chance(0.4) else [rng.choice(numbers)]
         mean_ms = rng.choice((20.0, 200.0, 2_000.0))
         disks = [self._cluster.machines[number].disk for number in slow]

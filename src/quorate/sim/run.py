@@ -26,9 +26,10 @@ from quorate.core.store import Admin, Failure, GetRequest, GetResult
 from quorate.node.options import NodeOptions
 from quorate.sim import checkers
 from quorate.sim.availability import Availability
+from quorate.sim.changes import Changes
 from quorate.sim.cluster import Cluster, Machine, add_counts, counters_of
 from quorate.sim.days import AROUND_MS
-from quorate.sim.faults import KINDS, ONE_DOWN, Faults
+from quorate.sim.faults import KINDS, MEMBERSHIP, ONE_DOWN, Faults
 from quorate.sim.graves import dead_since_ms
 from quorate.sim.history import Violation
 from quorate.sim.loop import VirtualLoop
@@ -53,6 +54,14 @@ DRAIN_MS = 2_500
 SWEEPS_MAX = 6
 SWEEP_MS = 1_500
 VIOLATIONS_MAX = 50
+PLAN_LIMIT_MS = 180_000
+"""Within this time after the faults have stopped, the plan under way has come to its end."""
+RING_LIMIT_MS = 20_000
+"""Within this time after the cluster is whole, all go by the newest ring."""
+DEPARTURE_LIMIT_MS = 60_000
+"""Within this time after a plan, who was removed has ended."""
+CLEAR_LIMIT_MS = 60_000
+"""Within this time after all replicas are equal, nobody holds what it does not keep."""
 STEP_MS = 50
 COLLECTION_LIMIT_MS = 120_000
 REPAIR_STEP_MS = 500
@@ -166,6 +175,8 @@ class Simulation:
             availability=availability,
         )
         self.faults = Faults(self.cluster, self.workload, streams, self.trace, options.faults)
+        self.changes = Changes(self.cluster, self.faults, streams)
+        self.changing = MEMBERSHIP in self.faults.enabled
         if availability is not None:
             self.faults.on_victim = lambda number: setattr(availability, "victim", number)
         self.observer.on_hint_removed = self._on_hint_removed
@@ -181,7 +192,7 @@ class Simulation:
             self.violations.append(Violation("exception", f"{type(error).__name__}: {error} ({where})"))
         cluster = self.cluster
         found = self.observer.violations + cluster.graves.violations + cluster.rings.violations
-        found += self.workload.violations + self.violations
+        found += self.workload.violations + self.changes.violations + self.violations
         return Outcome(
             seed=self.seed,
             trace_hash=self.trace.digest(),
@@ -200,6 +211,7 @@ class Simulation:
             if machine.node is not None:
                 add_counts(sums, counters_of(machine.node))
         sums["siblings collected"] = self.cluster.graves.collected
+        add_counts(sums, self.changes.counts)
         return dict(sorted(sums.items()))
 
     def _phases(self) -> None:
@@ -211,16 +223,24 @@ class Simulation:
         self._set_buckets()
         self.workload.start()
         self.faults.start()
+        if self.changing:
+            self.changes.start()
         self._pass(max(0.0, self.options.seconds * 1000 - self._calm_ms))
+        self.changes.stop()
         self.faults.stop()
         self._pass(self._calm_ms)
         self.workload.stop()
         self._pass(DRAIN_MS)
+        if not self._wait(self.changes.settled, PLAN_LIMIT_MS, REPAIR_STEP_MS):
+            self.violations.append(Violation("plan", f"a plan does not come to its end: {self._transfers()}"))
+            return
         if not self._wait(self.cluster.whole, HEAL_LIMIT_MS):
             self.violations.append(
                 Violation("heal", "not all nodes are up and connected after the faults have stopped")
             )
             return
+        if self.changing:
+            self._after_changes()
         if not self._wait(lambda: not self.cluster.copies.hints_left(), HANDOFF_LIMIT_MS):
             left = self.cluster.copies.hints_left()
             self.violations.append(Violation("hint", f"hints stay where they are (member: hints): {left}"))
@@ -229,10 +249,54 @@ class Simulation:
             self.violations.append(Violation("heal", message))
         if not self._wait(self._alike, REPAIR_LIMIT_MS, REPAIR_STEP_MS):
             self.violations.append(Violation("C", f"replicas differ, and nothing repairs them: {self._unlike()}"))
+        if self.changing and not self._wait(lambda: not self._strays(), CLEAR_LIMIT_MS, REPAIR_STEP_MS):
+            self.violations.append(Violation("C", f"what is kept no more is not cleared out: {self._strays()[:5]}"))
         if self._next_day:
             self._sleep_over()
         self._converge()
         self._judge()
+
+    def _after_changes(self) -> None:
+        """All members go by the newest ring and are where it says, and who was removed has ended."""
+        cluster = self.cluster
+
+        def behind() -> list[int]:
+            nodes = [(number, cluster.machines[number].node) for number in cluster.awaited()]
+            return [n for n, node in nodes if node is None or node._shared.view.version != cluster.ring.version]
+
+        def remaining() -> list[int]:
+            gone = [(number, machine.node) for number, machine in cluster.machines.items() if machine.gone]
+            return [n for n, node in gone if node is not None and not node._shared.fenced_because]
+
+        if not self._wait(lambda: not behind() and not self.changes.moved(), RING_LIMIT_MS):
+            message = f"{behind()} do not go by version {cluster.ring.version}, or {self.changes.moved()} have moved"
+            self.violations.append(Violation("plan", message))
+        if not self._wait(lambda: not remaining(), DEPARTURE_LIMIT_MS):
+            self.violations.append(Violation("plan", f"{remaining()} were removed, and do not end"))
+        for number, machine in cluster.machines.items():
+            if machine.gone and machine.up:
+                cluster.kill(number)
+
+    def _transfers(self) -> object:
+        """What a member says that the plan under way waits for."""
+        found: list[object] = []
+        for number in self.cluster.awaited():
+            machine = self.cluster.machines.get(number)
+            if machine is not None and machine.ready and machine.node is not None:
+                machine.node.transfers(found.append)
+                self._pass(3_000)
+                return found
+        return "no member runs"
+
+    def _strays(self) -> list[tuple[int, bytes]]:
+        """(member, storage key) of records on members that do not keep them."""
+        cluster = self.cluster
+        return [
+            (number, key)
+            for number in cluster.awaited()
+            for key in cluster.machines[number].disk.keys[Space.DATA]
+            if number not in cluster.rings.homes(key)
+        ]
 
     def _pass(self, milliseconds: float) -> None:
         self.loop.run_until(self.loop.now_us + int(milliseconds * 1000))
@@ -368,13 +432,15 @@ class Simulation:
             mine = writes.get(stored_key, [])
             last_write_wins = bucket in self._last_write_wins
             whole = graves.with_collected(stored_key, final)
-            self.violations += checkers.check_no_loss(mine, whole, observer, last_write_wins)
+            w_min = self.cluster.defaults.w if self.changes.removals else 1
+            self.violations += checkers.check_no_loss(mine, whole, observer, last_write_wins, w_min)
             self.violations += checkers.check_nothing_back(mine, final, observer)
         left = self.cluster.copies.hints_left()
         if left:
             self.violations.append(Violation("C", f"there are hints after healing (member: hints): {left}"))
         n = self.cluster.defaults.n
-        self.violations += checkers.check_quorum_reads(history, observer, n, graves)
+        quorum_min = self.cluster.defaults.r if self.changing else 1
+        self.violations += checkers.check_quorum_reads(history, observer, n, graves, quorum_min)
         self.violations += checkers.check_answers(history, writes, observer)
         self.violations += checkers.check_listings(history, writes, observer, n)
         self._judge_trees()

@@ -100,7 +100,8 @@ class Workload:
         self._clients = [
             Client(number, self, streams.stream("client", number), pace) for number in range(1, clients + 1)
         ]
-        self._pending: dict[int, dict[int, tuple[Client, Attempt]]] = {number: {} for number in cluster.machines}
+        self._pending: dict[int, dict[int, tuple[Client, Attempt]]] = {}
+        """By the node that was asked, and the attempt's number."""
         self._attempts = 0
         cluster.on_death = self._on_death
 
@@ -148,7 +149,7 @@ class Workload:
         attempt.invoked_us = loop.now_us
         attempt.wall_ms, attempt.clock_moves = self.cluster.earliest_wall_ms(), self.cluster.clock_moves
         attempt.sound = self._availability is None or self._availability.sound(node)
-        self._pending[node][attempt.number] = (client, attempt)
+        self._pending.setdefault(node, {})[attempt.number] = (client, attempt)
         if entry is not None:
             entry.attempts_open += 1
         self.trace.event(
@@ -186,7 +187,7 @@ class Workload:
 
     def _answered(self, client: Client, node: int, attempt: Attempt, result: Result) -> None:
         if attempt.done:
-            if self._pending[node].get(attempt.number) is None and attempt.patience is None:
+            if self._pending.get(node, {}).get(attempt.number) is None and attempt.patience is None:
                 self.violations.append(Violation("reply", f"n{node} answered twice: {attempt.request}"))
             return
         self.trace.event(
@@ -213,7 +214,7 @@ class Workload:
         self._finish(client, node, attempt, None)
 
     def _on_death(self, node: int) -> None:
-        pending, self._pending[node] = self._pending[node], {}
+        pending = self._pending.pop(node, {})
         for client, attempt in pending.values():
             if attempt.patience is not None:
                 attempt.patience.cancel()
@@ -221,7 +222,7 @@ class Workload:
 
     def _finish(self, client: Client, node: int, attempt: Attempt, result: Result | None) -> None:
         attempt.done = True
-        self._pending[node].pop(attempt.number, None)
+        self._pending.get(node, {}).pop(attempt.number, None)
         if attempt.entry is not None:
             attempt.entry.attempts_open -= 1
         client.on_answer(attempt, attempt.request, attempt.entry, result, attempt.invoked_us)

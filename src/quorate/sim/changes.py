@@ -1,0 +1,402 @@
+"""Changes of the membership: an operator who lets nodes join, leave and be replaced while everything else goes wrong.
+
+He asks any node for a plan and commits it there, sometimes two at once at two nodes; aborts some, at once or late;
+gives members another weight, moves them to other addresses, changes a bucket's properties in between; kills a member
+for good and says so; and starts one again that was removed, from its old disk (hard case 16). His nodes die on the way:
+the one that he spoke to, newcomers, and whoever sends or gets a certain message of a plan.
+
+A candidate has no process here, only its `Candidacy`, which is handed to the node that is about to be asked. Its
+machine starts when a decided ring contains it, in time or late.
+
+What he may do is bounded by what the store promises. A member leaves only while every acknowledged write would survive
+without its disk, and from then on no fault may rely on that: it may be out of reach for as long as the plan takes, and
+nobody waits for it. Not promised, and not judged: writes and reads with less than the bucket's w and r, of which a
+plan's stages know nothing (`core.ring.advance`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from quorate.core.messages import Candidacy, Message
+from quorate.core.ports import Space
+from quorate.core.ring.ring import Member
+from quorate.core.ring.transition import StagedRing, Transition
+from quorate.core.store import Admin, Failure, Wish
+from quorate.node.node import Node
+from quorate.sim.cluster import Cluster, make_member
+from quorate.sim.faults import Faults
+from quorate.sim.history import Violation
+from quorate.sim.random_streams import Streams
+
+MEMBERS_MIN = 3
+MEMBERS_MAX = 7
+BUCKET_SPARE = b"spare"
+"""Nobody writes to it; its properties change."""
+RETRY_MS = 1_500.0
+TRAPS = (
+    "Prepare",
+    "Promise",
+    "Accept",
+    "Assent",
+    "Announcement",
+    "RingAsk",
+    "LeafKeysReply",
+    "TreeRootsReply",
+    "StandingAsk",
+    "StandingReply",
+    "GossipStates",
+)
+"""Messages at which somebody may be struck."""
+ACTS = (
+    "join",
+    "join",
+    "leave",
+    "leave",
+    "replace",
+    "replace",
+    "weight",
+    "stopped",
+    "move",
+    "property",
+    "abort",
+    "two at once",
+    "revive",
+)
+
+
+class Changes:
+    """The operator. `counts` tells what he did, and what became of it."""
+
+    def __init__(self, cluster: Cluster, faults: Faults, streams: Streams) -> None:
+        self._cluster = cluster
+        self._faults = faults
+        self._rng = rng = streams.stream("changes")
+        self._mean_interval_ms = rng.uniform(700.0, 4_000.0)
+        self._crashes = rng.chance(0.7)
+        """Are nodes struck on purpose, in the midst of plans?"""
+        self._running = False
+        self._candidates = 0
+        self._kinds: dict[str, str] = {}
+        """Plan → what kind of change it is."""
+        self._lost = 0
+        """The member that was killed for good, until it is a member no more."""
+        self.removals = 0
+        self.violations: list[Violation] = []
+        self.counts: dict[str, int] = {}
+        cluster.rings.on_newest = self._on_newest
+        cluster.on_departed = self._on_departed
+
+    def start(self) -> None:
+        self._running = True
+        self._schedule()
+
+    def stop(self) -> None:
+        """No new changes. One that is under way goes on, and a member that was killed for good still has to go."""
+        self._running = False
+        self._cluster.network.on_deliver = None
+
+    def settled(self) -> bool:
+        """Is no plan under way, and nobody left to be removed?"""
+        return self._cluster.ring.transition is None and not self._lost
+
+    def _schedule(self) -> None:
+        self._after(self._rng.exponential(self._mean_interval_ms), self._act)
+
+    def _after(self, delay_ms: float, step: Callable[[], None]) -> None:
+        self._cluster.loop.after_ms(delay_ms, step)
+
+    def _act(self) -> None:
+        if not self._running:
+            return
+        self._schedule()
+        if self._faults.skipping:
+            return
+        rng = self._rng
+        act = rng.choice(ACTS)
+        if act == "two at once":
+            for _ in range(2):
+                self._change(rng.choice(("join", "leave", "replace", "weight")))
+        elif act in ("join", "leave", "replace", "weight"):
+            self._change(act)
+        else:
+            {
+                "stopped": self._kill_for_good,
+                "move": self._move,
+                "property": self._property,
+                "abort": self._abort,
+                "revive": self._revive,
+            }[act]()
+
+    # --- plans ---
+
+    def _change(self, kind: str) -> None:
+        """Ask any node for a plan, and begin it there."""
+        rng, ring = self._rng, self._cluster.ring
+        members = [member for member in ring.members if member.number != self._lost]
+        size = len(ring.members)
+        if (kind == "join" and size >= MEMBERS_MAX) or (kind == "leave" and size <= MEMBERS_MIN):
+            kind = "replace"
+        victim = rng.choice(members)
+        if kind == "weight":
+            self._begin(Wish("weight", victim.name, weight=1 + rng.below(3)), kind, 0)
+        elif kind == "join":
+            self._begin(Wish("join", self._candidate()), kind, 0)
+        elif self._may_go(victim.number):
+            by = self._candidate() if kind == "replace" else ""
+            self._begin(Wish("leave" if kind == "leave" else "replace", victim.name, by=by), kind, victim.number)
+
+    def _may_go(self, number: int) -> bool:
+        """Would every acknowledged write survive without this member?"""
+        if self._lost or self._cluster.copies.leaving or not self._faults.can_lose_disk(number):
+            self._count("leave or replace", "withheld")
+            return False
+        return True
+
+    def _candidate(self) -> str:
+        """The name of one more node that wants to join."""
+        self._candidates += 1
+        return f"c{self._candidates}"
+
+    def _begin(self, wish: Wish, kind: str, leaving: int) -> None:
+        number, node = self._anybody()
+        if node is None:
+            return
+        self._introduce(node, wish)
+        planned: list[Admin | Failure] = []
+        node.plan(wish, planned.append)
+        if not planned or isinstance(planned[0], Failure):
+            self._count(kind, "refused as a plan")
+            return
+        plan = planned[0].document["id"]
+        self._kinds[plan] = kind
+        copies = self._cluster.copies
+        if leaving:
+            copies.leaving[leaving] = True
+
+        def replied(reply: Admin | Failure) -> None:
+            if isinstance(reply, Admin):
+                self._count(kind, "decided")
+                return
+            self._count(kind, {"caller": "refused", "unknown": "outcome unknown"}.get(reply.kind, "unavailable"))
+            if reply.kind != "unknown" and leaving != self._lost:
+                copies.leaving.pop(leaving, None)
+
+        self._faults.note("membership", f"{kind} {wish.node}{f' by {wish.by}' if wish.by else ''} at n{number}, {plan}")
+        node.commit(wish, plan, replied)
+        self._disturb(number)
+
+    def _introduce(self, node: Node, wish: Wish) -> None:
+        """The candidate of `wish`, if there is one, speaks to `node`."""
+        name = wish.by or (wish.node if wish.kind == "join" else "")
+        if name:
+            own = make_member(int(name[1:]) + 100)
+            fields = {field: getattr(own, field) for field in Candidacy.__struct_fields__ if hasattr(own, field)}
+            message = Candidacy(**{**fields, "name": name, "software": "", "engine": ""})
+            node.on_candidacy(message, lambda reply: None)
+
+    def _anybody(self) -> tuple[int, Node | None]:
+        """Any node that takes requests."""
+        machines = self._cluster.machines
+        ready = [number for number, machine in machines.items() if machine.ready and not machine.gone]
+        if not ready:
+            return 0, None
+        number = self._rng.choice(ready)
+        return number, machines[number].node
+
+    def _abort(self) -> None:
+        _, node = self._anybody()
+        if node is None or self._cluster.ring.transition is None:
+            return
+
+        def replied(reply: Admin | Failure) -> None:
+            self._count("abort", "decided" if isinstance(reply, Admin) else f"not done, {reply.kind}")
+
+        self._faults.note("membership", "abort")
+        node.abort(replied)
+
+    def _property(self) -> None:
+        _, node = self._anybody()
+        if node is not None:
+
+            def replied(reply: Admin | Failure) -> None:
+                self._count("property", "decided" if isinstance(reply, Admin) else f"not done, {reply.kind}")
+
+            node.set_bucket(BUCKET_SPARE, {"ttl": str(self._rng.below(1_000))}, replied)
+
+    # --- members that die for good, move, or come back ---
+
+    def _kill_for_good(self) -> None:
+        """A machine burns down; some time later its member is removed, or replaced."""
+        ring = self._cluster.ring
+        if ring.transition is not None:
+            return
+        victim = self._rng.choice(ring.members).number
+        machine = self._cluster.machines.get(victim)
+        if machine is None or not self._may_go(victim):
+            return
+        self._lost = victim
+        self._cluster.copies.leaving[victim] = machine.gone = True
+        if machine.up:
+            self._cluster.kill(victim)
+        self._count("stopped", "killed")
+        self._faults.note("membership", f"n{victim} has stopped for good")
+        self._after(self._rng.uniform(200.0, 4_000.0), lambda: self._remove_lost(victim))
+
+    def _remove_lost(self, victim: int) -> None:
+        """Tried until it is no member any more."""
+        ring = self._cluster.ring
+        names = {member.number: member.name for member in ring.members}
+        if victim not in names:
+            return
+        self._after(RETRY_MS, lambda: self._remove_lost(victim))
+        if ring.transition is None and not self._faults.skipping:
+            leave = len(names) > MEMBERS_MIN and self._rng.chance(0.5)
+            by = "" if leave else self._candidate()
+            self._begin(Wish("leave" if leave else "replace", names[victim], by=by, stopped=True), "stopped", victim)
+
+    def _move(self) -> None:
+        """Restart a member at other addresses."""
+        cluster = self._cluster
+        number = self._rng.choice(cluster.awaited())
+        machine = cluster.machines.get(number)
+        if machine is None or not machine.up or machine.gone:
+            return
+        port = 10_000 + self._rng.below(20_000)
+        machine.own = msgspec.structs.replace(
+            machine.own, peer_address=f"127.0.0.1:{port}", client_address=f"127.0.0.1:{port + 1}"
+        )
+        self._count("move", "restarted")
+        self._faults.note("membership", f"n{number} moves to port {port}")
+        cluster.stop(number)
+        cluster.start(number)
+
+    def moved(self) -> list[int]:
+        """Members that are elsewhere than the newest ring says."""
+        cluster = self._cluster
+        return [
+            member.number
+            for member in cluster.ring.members
+            if _addresses(member) != _addresses(cluster.machines[member.number].own)
+        ]
+
+    def _revive(self) -> None:
+        """Start a removed member from its old disk: it must come to nothing."""
+        cluster = self._cluster
+        ring = cluster.ring
+        if ring.transition is not None or not self._everybody_knows():
+            return  # Whoever was said to have stopped for good has to stay so until all are past that.
+        gone = [one.number for one in ring.departed if one.number in cluster.machines]
+        down = [number for number in gone if not cluster.machines[number].up]
+        if down:
+            number = self._rng.choice(down)
+            self._count("revive", "started")
+            self._faults.note("membership", f"n{number}, which was removed, is started again")
+            cluster.start(number)
+            self._after(self._rng.uniform(2_000.0, 10_000.0), lambda: self._down_again(number))
+
+    def _down_again(self, number: int) -> None:
+        machine = self._cluster.machines[number]
+        if machine.up:
+            refused = machine.node is not None and bool(machine.node._shared.fenced_because)
+            self._count("revive", "refused" if refused else "alone")
+            self._cluster.kill(number)
+
+    def _everybody_knows(self) -> bool:
+        """Do all members go by the newest ring?"""
+        cluster = self._cluster
+        nodes = [cluster.machines[number].node for number in cluster.awaited() if number in cluster.machines]
+        return all(node is not None and node._shared.view.version == cluster.ring.version for node in nodes)
+
+    # --- what becomes of it ---
+
+    def _on_newest(self, before: Transition | None, ring: StagedRing) -> None:
+        """A node goes by a ring that is newer than all before."""
+        cluster, now = self._cluster, ring.transition
+        if before is not None and now is None:
+            finished = [member.number for member in ring.members] == [m.number for m in before.after.members]
+            same = [member.number for member in before.before.members] == [m.number for m in before.after.members]
+            finished = finished and (not same or ring.owners == before.after.owners)
+            self._count(self._kinds.get(before.plan, "change"), "finished" if finished else "aborted")
+        elif before is None and now is not None:
+            self._count(self._kinds.get(now.plan, "change"), "begun")
+        members = {member.number: member for member in ring.members}
+        for number, member in members.items():
+            if number not in cluster.machines:
+                self._newcomer(member)
+        if now is None:
+            for number, machine in cluster.machines.items():
+                if number not in members and number not in cluster.copies.gone:
+                    machine.gone = cluster.copies.gone[number] = True
+                    self.removals += 1
+                    self._lost = 0 if number == self._lost else self._lost
+            cluster.copies.leaving = {self._lost: True} if self._lost else {}
+
+    def _newcomer(self, member: Member) -> None:
+        """A candidate finds itself in a decided ring, and starts as a node: at once, or late."""
+        cluster, rng = self._cluster, self._rng
+        cluster.add(member, cluster.rings.newest.value)
+        late = rng.chance(0.3)
+
+        def start() -> None:
+            machine = cluster.machines[member.number]
+            if not machine.up and not machine.gone:
+                cluster.start(member.number)
+                if self._running and self._crashes and rng.chance(0.3):
+                    how = rng.choice(("kill", "power", "wipe"))
+                    self._after(rng.uniform(5.0, 4_000.0), lambda: self._strike(member.number, how))
+
+        self._after(rng.uniform(2_000.0, 9_000.0) if late else rng.uniform(5.0, 1_000.0), start)
+
+    def _on_departed(self, number: int) -> None:
+        """It has ended by itself: nothing may be left that it should have handed over (hard case 14)."""
+        hints = len(self._cluster.machines[number].disk.keys[Space.HINTS])
+        if hints:
+            self.violations.append(Violation("hint", f"n{number} has left the cluster with {hints} hints"))
+        self._count("departure", "in good order")
+
+    # --- disturbances ---
+
+    def _disturb(self, proposer: int) -> None:
+        rng = self._rng
+        if rng.chance(0.25):
+            self._after(rng.choice((0.0, rng.uniform(1.0, 300.0), rng.uniform(500.0, 8_000.0))), self._abort)
+        if not self._crashes:
+            return
+        how = rng.choice(("kill", "kill", "power", "wipe"))
+        if rng.chance(0.3):
+            process = self._cluster.machines[proposer].process
+            assert process is not None
+            process.light_fuse(1 + rng.below(80), lambda: self._strike(proposer, how))
+        if rng.chance(0.6):
+            self._set_trap(rng.choice(TRAPS), 1 + rng.below(6), rng.chance(0.5), how)
+
+    def _set_trap(self, name: str, times: int, at_sender: bool, how: str) -> None:
+        """Strike the sender, or the receiver, of this many messages of this type from now."""
+        left = times
+
+        def on_deliver(source: int, target: int, message: Message) -> None:
+            nonlocal left
+            if type(message).__name__ != name:
+                return
+            left -= 1
+            if left == 0:
+                self._cluster.network.on_deliver = None
+                victim = source if at_sender else target
+                self._after(0.0, lambda: self._strike(victim, how))
+
+        self._cluster.network.on_deliver = on_deliver
+
+    def _strike(self, number: int, how: str) -> None:
+        if self._running:
+            self._faults.hit(number, how)
+
+    def _count(self, kind: str, outcome: str) -> None:
+        name = f"membership: {kind} {outcome}"
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+
+def _addresses(member: Member) -> tuple[str, str]:
+    return member.peer_address, member.client_address
