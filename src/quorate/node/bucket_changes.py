@@ -30,9 +30,11 @@ class BucketChanges:
             return
 
         def changed(present: ClusterMetadata) -> ClusterMetadata:
-            properties = present.properties(bucket).changed(changes)
+            before = present.properties(bucket)
+            properties = before.changed(changes)
             members = len(present.ring.members)
-            if properties.n > members:
+            # After a force fewer members than n may be left: r and w must be free to be lowered nevertheless.
+            if properties.n > members and properties.n != before.n:
                 raise CallerError(f"n={properties.n} needs {properties.n} nodes, and the cluster has {members}")
             ring = msgspec.structs.replace(present.ring, version=present.ring.version + 1)
             return msgspec.structs.replace(present, ring=ring, buckets={**present.buckets, bucket: properties})

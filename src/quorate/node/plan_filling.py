@@ -87,6 +87,10 @@ class PlanFilling:
             if placement.sides and me in placement.sides[1] and me not in placement.sides[0]
         }
         self.total = len(self.waiting)
+        for n, partition in list(self.waiting):
+            before = node.view.placements_of(n)[partition].sides[0]
+            if all(member in transition.stopped for member in before):
+                del self.waiting[n, partition]  # Given up by the operator: there is nobody to be compared with.
         self._began_ms = node.clock.monotonic_ms()
         self._began_records = node.counters.get("records_received_in_repair", 0)
         self._began_bytes = node.counters.get("exchange_bytes", 0)
