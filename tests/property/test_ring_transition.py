@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections.abc import Callable
+from itertools import combinations, pairwise
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,10 +17,10 @@ from quorate.core.quorum.put_tally import FAIL, SUCCEED, WAIT
 from quorate.core.ring.advance import Quorum, may_advance, sources_awaited
 from quorate.core.ring.create import create_ring
 from quorate.core.ring.joint import JointPlacements
-from quorate.core.ring.plan import Plan, plan_join, plan_leave, plan_replace, plan_weight, start
+from quorate.core.ring.plan import Plan, plan_force, plan_join, plan_leave, plan_replace, plan_weight, start
 from quorate.core.ring.preference import PreferenceLists
 from quorate.core.ring.ring import Member
-from quorate.core.ring.transition import Side, Stage, StagedRing, abort, begin, next_stage, staged
+from quorate.core.ring.transition import Side, Stage, StagedRing, abort, begin, move_member, next_stage, staged
 from tests.property.transition_model import RIGHT, Mistakes, Model, chain, explore, member, ring_of, wander
 
 STATES_MAX = 60_000
@@ -239,7 +241,7 @@ def some_plan(ring: StagedRing, rng: Random, quorums: list[Quorum]) -> Plan:
     while True:
         number = rng.choice(ring.members).number
         joiner = newcomer(ring, rng.randrange(1, 9), rng.randrange(1, 4))
-        plans = [
+        plans: list[Callable[[], Plan]] = [
             lambda joiner=joiner: plan_join(ring, joiner, quorums),
             lambda number=number: plan_leave(ring, number, quorums),
             lambda number=number, joiner=joiner: plan_replace(ring, number, joiner, quorums),
@@ -331,3 +333,103 @@ def test_one_ring_has_one_side() -> None:
     placements = JointPlacements(ring_of((1, 2, 3)))
     assert placements.changes(3) == {}
     assert placements.of(0, 3).sides == ((1, 2, 3),)
+
+
+# Any sequence of changes, over 1 to 50 members (hard case 17).
+
+
+def drawn_member(number: int, rng: Random, hosts: int, zones: int, heavy: int) -> Member:
+    host, weight = rng.randrange(hosts), rng.randrange(1, heavy + 1)
+    return Member(number, f"{number:032x}", f"n{number}", f"h{host}", f"z{host % zones}", weight, "p:1", "c:1", "h:1")
+
+
+def sides_of(ring: StagedRing) -> list[Side]:
+    if ring.transition is None:
+        return [Side(ring.members, ring.owners)]
+    return [ring.transition.before, ring.transition.after]
+
+
+def assert_balanced(side: Side) -> None:
+    """Everybody owns what its weight says, within 5%, or within one token where that is more."""
+    weight = sum(one.weight for one in side.members)
+    for one in side.members:
+        fair = len(side.owners) * one.weight / weight
+        assert abs(side.owners.count(one.number) - fair) <= max(1.0, 0.05 * fair)
+
+
+def assert_apart(ring: StagedRing, n: int) -> None:
+    """No two replicas of a side share a host or a zone while there are enough of them."""
+    placements = JointPlacements(ring)
+    for index, side in enumerate(sides_of(ring)):
+        host_of = {one.number: one.host for one in side.members}
+        zone_of = {one.number: one.zone for one in side.members}
+        hosts, zones = min(n, len(set(host_of.values()))), min(n, len(set(zone_of.values())))
+        for partition in range(ring.partitions):
+            sides = placements.of(partition, n).sides
+            replicas = sides[index] if len(sides) > index else sides[0]
+            assert len(replicas) == min(n, len(side.members))
+            assert len({host_of[number] for number in replicas}) == hosts
+            assert len({zone_of[number] for number in replicas}) == zones
+
+
+def assert_few_moves(before: Side, after: Side) -> None:
+    """No more tokens move than must until everybody has its fair share, and 5%."""
+    weight, size = sum(one.weight for one in after.members), len(after.owners)
+    shares = {one.number: (size * one.weight // weight, -(-size * one.weight // weight)) for one in after.members}
+    held = {number: before.owners.count(number) for number in {*before.owners, *shares}}
+    given = sum(max(0, count - shares.get(number, (0, 0))[1]) for number, count in held.items())
+    taken = sum(max(0, least - held[number]) for number, (least, _) in shares.items())
+    moved = sum(old != new for old, new in zip(before.owners, after.owners, strict=True))
+    assert moved <= 1.05 * max(given, taken)
+
+
+def changed(
+    ring: StagedRing, kind: str, joiner: Member, old: int, weight: int, quorum: Quorum, rng: Random
+) -> StagedRing:
+    """The version that begins a change of this kind; raises `CallerError`."""
+    if kind == "force":
+        lost = rng.sample(ring.members, rng.randrange(1, max(2, len(ring.members))))
+        return plan_force(ring, [one.number for one in lost], [quorum])[0]
+    if kind == "move":
+        return move_member(ring, msgspec.structs.replace(ring.member(old), peer_address=f"p:{ring.version + 1}"))
+    if kind == "join":
+        return start(ring, plan_join(ring, joiner, [quorum]))
+    if kind == "leave":
+        return start(ring, plan_leave(ring, old, [quorum]))
+    if kind == "replace":
+        return start(ring, plan_replace(ring, old, joiner, [quorum]))
+    return start(ring, plan_weight(ring, old, weight, [quorum]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**9), st.integers(1, 50), st.sampled_from([1, 3, 100]), st.sampled_from([1, 2, 3, 5]))
+def test_any_sequence_of_changes_keeps_rings_even_apart_and_moves_little(
+    seed: int, size: int, heavy: int, n: int
+) -> None:
+    rng = Random(seed)
+    hosts, zones, quorum = rng.randrange(1, 51), rng.randrange(1, 5), Quorum(n, 1, n)
+    members = [drawn_member(number, rng, hosts, zones, heavy) for number in range(1, size + 1)]
+    rings = [staged(create_ring("c" * 32, members, 128, n))]
+    for _ in range(5):
+        ring = rings[-1]
+        joiner = drawn_member(ring.last_number + 1, rng, hosts, zones, heavy)
+        old = rng.choice(ring.members).number
+        weight = rng.randrange(1, heavy + 1)
+        kind = rng.choice(["join", "leave", "replace", "weight", "force", "move"])
+        try:
+            rings.append(changed(ring, kind, joiner, old, weight, quorum, rng))
+        except CallerError:
+            continue
+        while rings[-1].transition is not None:
+            given_up = rings[-1].transition.stage == Stage.READ_OLD and rng.random() < 0.1
+            rings.append(abort(rings[-1]) if given_up else next_stage(rings[-1]))
+    for earlier, later in pairwise(rings):
+        assert later.version > earlier.version and later.last_number >= earlier.last_number
+        assert later.departed[: len(earlier.departed)] == earlier.departed
+    for ring in rings:
+        for side in sides_of(ring):
+            assert_balanced(side)
+        if ring.transition is not None:
+            assert_few_moves(ring.transition.before, ring.transition.after)
+        assert_apart(ring, n)
+        assert not {one.number for one in ring.members} & {gone.number for gone in ring.departed}

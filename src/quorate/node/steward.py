@@ -20,7 +20,7 @@ from quorate.core.errors import CallerError
 from quorate.core.messages import Message, StandingAsk, StandingReply
 from quorate.core.ring.advance import Waiting, may_advance
 from quorate.core.ring.metadata import ClusterMetadata
-from quorate.core.ring.transition import next_stage
+from quorate.core.ring.transition import Stage, next_stage
 from quorate.core.store import Failure
 from quorate.node.context import NodeContext
 from quorate.node.gather import Answers, GatherOperation
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 LOOK_INTERVAL_MS: Final = 500.0
 RANK_DELAY_MS: Final = 2_000.0
 STANDING_TIMEOUT_MS: Final = 1_000
+LEAVER_PATIENCE_MS: Final = 60_000.0
+"""How long the last stage waits for a member that leaves and is out of reach at that moment."""
 
 
 class Steward:
@@ -93,11 +95,25 @@ class Steward:
         now_ms = node.clock.monotonic_ms()
         if self._may_since_ms is None:
             self._may_since_ms = now_ms
+        waited_ms = now_ms - self._may_since_ms
+        if waited_ms < LEAVER_PATIENCE_MS and self._leaver_is_away():
+            return
         usable = [member for member in voters if node.usable(member)]
         rank = usable.index(node.self_number) if node.self_number in usable else len(usable)
-        if now_ms - self._may_since_ms >= rank * RANK_DELAY_MS:
+        if waited_ms >= rank * RANK_DELAY_MS:
             self._busy = True
             self._ask()
+
+    def _leaver_is_away(self) -> bool:
+        """Is a member out of reach that this plan lets go at its next stage? It may hold hints, and once it is gone it
+        is refused (hard case 14). One that has stopped for good is named as such by the operator."""
+        node = self._node
+        transition = node.view.ring.transition
+        if transition is None or transition.stage != Stage.READ_NEW:
+            return False
+        staying = {member.number: True for member in transition.after.members}
+        leaving = [member.number for member in transition.before.members if member.number not in staying]
+        return any(number not in transition.stopped and not node.usable(number) for number in leaving)
 
     def _ask(self) -> None:
         node = self._node
