@@ -88,13 +88,13 @@ def test_the_walk_equals_its_brute_force_twin(
         assert made.replicas[0] == owners[partition]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(member_lists(), st.sampled_from([64, 256, 1024]), st.integers(1, 5))
 def test_a_first_ring_is_valid(members: list[Member], partitions: int, n: int) -> None:
     check_ring(create_ring(CLUSTER, members, partitions, n), n)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(changes(), st.sampled_from([64, 128, 512]), st.integers(1, 5))
 def test_a_change_moves_little_and_leaves_a_valid_ring(
     change: tuple[list[Member], list[Member]], partitions: int, n: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import combinations, pairwise
 from random import Random
 
@@ -88,7 +89,7 @@ def test_a_copy_that_was_filled_for_an_aborted_plan_is_not_whole() -> None:
     assert explore(Model(rings, Quorum(2, 2, 1)), (0,), STATES_MAX)[0] == ""
 
 
-LARGE = [
+LARGE: list[list[tuple[int, ...]]] = [
     [(1, 2, 3), (4, 1, 2), (4, 1, 5)],
     [(1, 2, 3), (4, 5, 1), (2, 4, 5)],
     [(1, 2, 3), (4, 5, 6)],
@@ -242,10 +243,10 @@ def some_plan(ring: StagedRing, rng: Random, quorums: list[Quorum]) -> Plan:
         number = rng.choice(ring.members).number
         joiner = newcomer(ring, rng.randrange(1, 9), rng.randrange(1, 4))
         plans: list[Callable[[], Plan]] = [
-            lambda joiner=joiner: plan_join(ring, joiner, quorums),
-            lambda number=number: plan_leave(ring, number, quorums),
-            lambda number=number, joiner=joiner: plan_replace(ring, number, joiner, quorums),
-            lambda number=number: plan_weight(ring, number, rng.randrange(1, 4), quorums),
+            partial(plan_join, ring, joiner, quorums),
+            partial(plan_leave, ring, number, quorums),
+            partial(plan_replace, ring, number, joiner, quorums),
+            partial(plan_weight, ring, number, rng.randrange(1, 4), quorums),
         ]
         try:
             return rng.choice(plans if len(ring.members) < 6 else plans[1:])()
