@@ -2,9 +2,6 @@
 asynchronous client: the synchronous one is driven through a proxy that puts every call on a thread."""
 
 import asyncio
-import inspect
-import subprocess
-import sys
 import threading
 from collections.abc import Awaitable, Callable
 from time import monotonic
@@ -12,9 +9,6 @@ from typing import Any
 
 import pytest
 
-import quorate
-import quorate.aio
-from quorate.client import asynchronous, synchronous
 from quorate.core.errors import CallerError, OutcomeUnknown, Overloaded, PeerError, SiblingsError, Unavailable
 from quorate.core.keyspace import slot_of_name
 from quorate.core.ring.preference import PreferenceLists
@@ -483,24 +477,3 @@ def test_a_plain_redis_is_recognised(flavour: str) -> None:
 
     with FakeCluster(1) as cluster:
         asyncio.run(main(cluster))
-
-
-def test_both_clients_have_the_same_names_and_arguments() -> None:
-    for name in ("Client", "Bucket"):
-        one, other = getattr(synchronous, name), getattr(asynchronous, name)
-        public = {method for method in vars(one) if not method.startswith("_")}
-        assert public == {method for method in vars(other) if not method.startswith("_")}
-        for method in public:
-            first, second = inspect.signature(getattr(one, method)), inspect.signature(getattr(other, method))
-            assert list(first.parameters.values()) == list(second.parameters.values()), method
-    assert list(inspect.signature(quorate.connect).parameters.values()) == list(
-        inspect.signature(quorate.aio.connect).parameters.values()
-    )
-
-
-def test_importing_the_package_does_not_load_the_client() -> None:
-    code = "import sys, quorate; assert not any('quorate.client' in m for m in sys.modules); quorate.connect"
-    subprocess.run([sys.executable, "-c", code], check=True)
-    assert all(getattr(quorate, name) is not None for name in quorate.__all__)
-    with pytest.raises(AttributeError):
-        _ = quorate.nothing

@@ -81,7 +81,7 @@ class ClusterLink:
                     version = document["ring_version"]
                     if done(document):
                         return document
-            time.sleep(POLL_INTERVAL_S)
+            pause()
 
     def close(self) -> None:
         if self._link is not None:
@@ -103,3 +103,8 @@ class ClusterLink:
         """Ask another member next."""
         self.close()
         self._addresses.append(self._addresses.pop(0))
+
+
+def pause() -> None:
+    """Between two questions. Whoever calls it has a bound on how often."""
+    time.sleep(POLL_INTERVAL_S)

@@ -191,7 +191,7 @@ def _change_since(link: ClusterLink, plan: dict[str, Any]) -> dict[str, Any] | N
             return now
         if time.monotonic() >= give_up_at:
             return None
-        time.sleep(cluster_link.POLL_INTERVAL_S)
+        cluster_link.pause()
 
 
 def _look_on(

@@ -125,11 +125,10 @@ class Coordinator:
 
         def coordinate(left_ms: int, reply: PutReply) -> None:
             if node.fenced_because:
-                reply(
-                    Failure(
-                        "unavailable", f"no replica could be reached, and this node is fenced: {node.fenced_because}"
-                    )
-                )
+                why = f"no replica could be reached, and this node is fenced: {node.fenced_because}"
+                reply(Failure("unavailable", why))
+            elif not node.view.is_member:
+                reply(Failure("unavailable", LEFT))
             else:
                 self._coordinate_put(request, reply, bucket, placement, partition, w, left_ms)
 
@@ -153,9 +152,6 @@ class Coordinator:
         timeout_ms: int,
     ) -> None:
         node = self._node
-        if not node.view.is_member:
-            reply(Failure("unavailable", LEFT))
-            return
         strict = bucket.properties.strict or request.strict
         plan = plan_put(node, placement, strict)
         if plan.copies < w or (strict and not placement.coordinates):

@@ -8,7 +8,8 @@ Passes begin when a home is seen alive, at start-up too (hard case 9), and every
 anything to hand over. A hint older than half of `grace` is dropped, whether its home is there or not: anti-entropy
 covers it, and beyond that horizon it could bring back what was deleted. A hint for a member that is gone goes to the
 replicas of its key instead, of which this node may be one (hard case 14); so does one whose home keeps that key no
-more.
+more. A node that has left the cluster does not wait for homes that are away: its peers will not know it much longer, so
+the replicas that can be reached take what it keeps.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class Handoff:
         node = self._node
         if home in self._deliveries or home not in node.hints.by_home or node.fenced_because:
             return
-        if home in node.view.names and not node.usable(home):
+        if home in node.view.names and not node.usable(home) and node.view.is_member:
             return
         self._deliveries[home] = _Delivery()
         self._pump(home)
@@ -129,6 +130,9 @@ class Handoff:
             self._settled(home, delivery, stored_key, stored, gone=True)
             return
         targets = self._targets(home, stored_key)
+        if not targets:
+            self._settled(home, delivery, stored_key, stored, gone=False)
+            return
         others = [member for member in targets if member != node.self_number]
 
         def done(answers: Answers) -> None:
@@ -169,10 +173,15 @@ class Handoff:
         return Write(number, HINT_TIMEOUT_MS, self._node.view.version, key, hint.body, hint.flags | FLAG_HINTED)
 
     def _targets(self, home: int, stored_key: bytes) -> list[int]:
-        """The home; or, if it keeps the key no more, all who do: what it would have got, its successor needs."""
+        """The home; or, if it keeps the key no more, all who do: what it would have got, its successor needs.
+
+        Empty if this node has left and can reach none of them.
+        """
         node = self._node
         partition, bucket, _ = split_storage_key(split_hint_key(stored_key)[1])
         homes = node.view.bucket(bucket).placements[partition].homes
+        if not node.view.is_member and not (home in homes and node.usable(home)):
+            return [member for member in homes if node.usable(member)]
         return [home] if home in homes else list(homes)
 
     def _settled(self, home: int, delivery: _Delivery, stored_key: bytes, stored: bytes, *, gone: bool) -> None:

@@ -100,19 +100,7 @@ class Node:
         self._absence = Absence(shared, self._empty, self.fence)
         self._make_storage()
         self._lives = Lives(shared, self.fence)
-        self._replica = Replica(
-            rings=shared.rings,
-            records=shared.records,
-            commits=shared.commits,
-            hints=shared.hints,
-            filling=shared.filling,
-            engine=engine,
-            transport=transport,
-            clock=clock,
-            grace_ms=shared.options.grace_ms,
-            refuses_writes=lambda: bool(shared.fenced_because) or not shared.view.told,
-            count=shared.count,
-        )
+        self._replica = Replica(shared)
         self._coordinator = Coordinator(shared)
         shared.get_again, shared.put_again = self._coordinator.get, self._coordinator.put
         self._membership = Membership(shared, own, software, on_departed, self._on_member_connected)

@@ -6,8 +6,6 @@ passed on the way is dropped, not done; nobody waits for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
 from quorate.core import messages
@@ -29,13 +27,9 @@ from quorate.core.messages import (
     Write,
     WriteReply,
 )
-from quorate.core.ports import Clock, Engine, Space, Transport
+from quorate.core.ports import Space
 from quorate.core.record import decode_record, encode_record
-from quorate.node.commit_queue import CommitQueue
-from quorate.node.filling import Filling
-from quorate.node.hints import HintStore
-from quorate.node.records import RecordStore
-from quorate.node.ring_keeper import RingKeeper
+from quorate.node.context import NodeContext
 
 _OK = int(Status.OK)
 _ABSENT = int(Status.ABSENT)
@@ -44,33 +38,22 @@ _ABSENT = int(Status.ABSENT)
 class Replica:
     """Handlers of Write, Read and Scan."""
 
-    def __init__(
-        self,
-        *,
-        rings: RingKeeper,
-        records: RecordStore,
-        commits: CommitQueue,
-        hints: HintStore,
-        filling: Filling,
-        engine: Engine,
-        transport: Transport,
-        clock: Clock,
-        grace_ms: int,
-        refuses_writes: Callable[[], bool],
-        count: Callable[[str], None],
-    ) -> None:
-        self._rings = rings
-        self._view = rings.view
-        self._records = records
-        self._commits = commits
-        self._hints = hints
-        self._filling = filling
-        self._engine = engine
-        self._send = transport.send
-        self._clock = clock
-        self._grace_ms = grace_ms
-        self._refuses_writes = refuses_writes
-        self._count = count
+    def __init__(self, node: NodeContext) -> None:
+        self._node = node
+        self._rings = node.rings
+        self._view = node.view
+        self._records = node.records
+        self._commits = node.commits
+        self._hints = node.hints
+        self._filling = node.filling
+        self._engine = node.engine
+        self._send = node.transport.send
+        self._clock = node.clock
+        self._grace_ms = node.options.grace_ms
+        self._count = node.count
+
+    def _refuses_writes(self) -> bool:
+        return bool(self._node.fenced_because) or not self._view.told
 
     def on_write(self, member: int, message: Write, age_ms: float) -> None:
         if message.remaining_ms <= age_ms:

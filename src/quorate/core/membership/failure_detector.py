@@ -192,10 +192,12 @@ class FailureDetector:
     def judge_silence(self, quiet_ms: Mapping[int, float], now_ms: float) -> list[int]:
         """Who is silent? `quiet_ms`: peer → for how long it has owed an answer and said nothing.
 
-        Gives the peers that were not silent at the last look and are now.
+        Gives the peers that were not silent at the last look and are now. Who is no peer any more, and may still owe an
+        answer, is not judged.
         """
-        usual_ms = {peer: self._peers[peer].latency_ms for peer in quiet_ms if peer in self._peers}
-        return self._silence.judge(quiet_ms, usual_ms, len(self._peers), now_ms)
+        judged_ms = {peer: quiet for peer, quiet in quiet_ms.items() if peer in self._peers}
+        usual_ms = {peer: self._peers[peer].latency_ms for peer in judged_ms}
+        return self._silence.judge(judged_ms, usual_ms, len(self._peers), now_ms)
 
     def on_own_stall(self, now_ms: float) -> None:
         """This node itself stood still until `now_ms`: timeouts of what was in flight say nothing about peers."""
