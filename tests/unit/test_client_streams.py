@@ -191,13 +191,15 @@ def test_while_a_node_is_silent_calls_go_to_others_long_before_an_attempt_is_giv
             bucket = db.bucket("b")
             (node,) = (node for node in db._calls._router.nodes.values() if node.address == silent.address)
             stuck = []
-            while not arrived.is_set():  # Unknown nodes are tried in turn.
+            while not node.in_flight:  # Unknown nodes are tried in turn.
                 stuck.append(asyncio.create_task(bucket.get("k")))
                 await turn()
             async with asyncio.timeout(10):
+                await arrived.wait()  # The node reads in a thread of its own.
                 while not node.silent_ms:
                     await asyncio.wait(stuck, timeout=streams._SWEEP_INTERVAL_S)
             asked = len(silent.sent(b"KV.GET"))
+            assert asked == node.in_flight
             await asyncio.gather(*(bucket.get("k") for _ in range(50)))
             assert len(silent.sent(b"KV.GET")) == asked
             for task in stuck:
