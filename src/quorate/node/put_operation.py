@@ -224,6 +224,9 @@ class PutOperation(PutTally):
 
     def _settle(self, verdict: int, silent: list[int] | None = None) -> None:
         """Answer if the tally has decided, and let the operation go when nobody is awaited any more."""
+        if verdict == WAIT and not self.awaited and not self.decided:
+            # A put that was begun again may find fewer homes and stand-ins than its w takes.
+            verdict = self.on_deadline()
         if verdict == SUCCEED:
             self._answer(self.result, self.awaited)
         elif verdict != WAIT:

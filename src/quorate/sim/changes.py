@@ -22,12 +22,13 @@ import msgspec
 
 from quorate.core.messages import Candidacy, Message
 from quorate.core.ports import Space
+from quorate.core.ring.metadata import voters
 from quorate.core.ring.ring import Member
 from quorate.core.ring.transition import StagedRing, Transition
 from quorate.core.store import Admin, Failure, Wish
 from quorate.node.node import Node
 from quorate.sim.cluster import Cluster, make_member
-from quorate.sim.faults import Faults
+from quorate.sim.faults import MEMBERSHIP, Faults
 from quorate.sim.history import Violation
 from quorate.sim.random_streams import Streams
 
@@ -86,6 +87,8 @@ class Changes:
         self.removals = 0
         self.violations: list[Violation] = []
         self.counts: dict[str, int] = {}
+        if MEMBERSHIP in faults.enabled:
+            faults.may_forget = self._may_forget
         cluster.rings.on_newest = self._on_newest
         cluster.on_departed = self._on_departed
 
@@ -153,6 +156,18 @@ class Changes:
         if self._lost or self._cluster.copies.leaving or not self._faults.can_lose_disk(number):
             self._count("leave or replace", "withheld")
             return False
+        return True
+
+    def _may_forget(self, number: int) -> bool:
+        """Would enough voters be left that remember, if this one lost its disk? If not, only `force` helps."""
+        transition = self._cluster.ring.transition
+        sides = [list(voters(self._cluster.ring))]
+        if transition is not None:
+            sides = [[m.number for m in side.members] for side in (transition.before, transition.after)]
+        for side in sides:
+            left = [voter for voter in side if voter not in (number, self._lost) and self._cluster.remembers(voter)]
+            if number in side and len(left) < len(side) // 2 + 1:
+                return False
         return True
 
     def _candidate(self) -> str:
@@ -252,7 +267,9 @@ class Changes:
         if victim not in names:
             return
         self._after(RETRY_MS, lambda: self._remove_lost(victim))
-        if ring.transition is None and not self._faults.skipping:
+        if ring.transition is not None and victim not in ring.transition.stopped:
+            self._abort()  # It may wait for the dead one.
+        elif ring.transition is None and not self._faults.skipping:
             leave = len(names) > MEMBERS_MIN and self._rng.chance(0.5)
             by = "" if leave else self._candidate()
             self._begin(Wish("leave" if leave else "replace", names[victim], by=by, stopped=True), "stopped", victim)

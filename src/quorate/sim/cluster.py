@@ -12,6 +12,7 @@ from quorate.core.buckets import BucketProperties
 from quorate.core.collection import beyond_horizon
 from quorate.core.keyspace import canonical_name, slot_of_name, split_storage_key, storage_key
 from quorate.core.membership.ring_consensus import RingValue
+from quorate.core.membership.ring_ledger import Memory
 from quorate.core.ports import Space
 from quorate.core.record import Clock
 from quorate.core.ring.create import create_ring
@@ -61,6 +62,8 @@ class Machine:
         """The node said that it takes requests."""
         self.lost_us = -1
         """When the disk last lost something that the durability mode does not promise to keep; -1: never."""
+        self.forgetful = False
+        """Its disk was wiped, and its votes with it; nobody has looked since whether it recalls them."""
         self.held = False
         """A fault keeps it down on purpose: nothing else starts it."""
         self.damaged: dict[bytes, tuple[int, bytes]] = {}
@@ -229,6 +232,7 @@ class Cluster:
         machine = self.machines[number]
         self._end(machine, silently=False)
         machine.lost_us = self.loop.now_us
+        machine.forgetful = True
         self.rings.forget(number)
         machine.disk.wipe()
         machine.damaged.clear()
@@ -298,6 +302,14 @@ class Cluster:
             for number, machine in self.machines.items()
             if number in members and machine.node is not None
         ]
+
+    def remembers(self, number: int) -> bool:
+        """Does this member know what it has voted for, so that it counts where votes are recalled?"""
+        machine = self.machines[number]
+        if machine.forgetful and machine.node is not None:
+            memory = machine.node._shared.rings.chain.memory
+            machine.forgetful = memory in (Memory.LOST, Memory.ABSTAINING)
+        return not machine.forgetful
 
     def filling(self) -> dict[int, int]:
         """Member → how many partitions it is still being filled with, or 1 if it is fenced; others are left out."""

@@ -85,6 +85,8 @@ class Faults:
         self._running = False
         self.on_victim: Callable[[int], None] = lambda number: None
         """Called with each victim of the kind "one down"."""
+        self.may_forget: Callable[[int], bool] = lambda number: True
+        """May the store of this member forget what it has voted for?"""
         self.counts: dict[str, int] = {}
         self._inject: dict[str, Callable[[SeededRng], str]] = {
             "kill": self._kill,
@@ -246,7 +248,9 @@ class Faults:
         return self._days.skipping
 
     def can_lose_disk(self, victim: int) -> bool:
-        """Would every acknowledged write survive?"""
+        """Would every acknowledged write survive, and the cluster still decide?"""
+        if not self.may_forget(victim):
+            return False
         unsynced_too = self._power_promised and "power" in self.enabled
         return self._can_lose(victim, wiped=True, others_may_lose_unsynced=unsynced_too)
 

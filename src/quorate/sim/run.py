@@ -265,7 +265,8 @@ class Simulation:
             return [n for n, node in nodes if node is None or node._shared.view.version != cluster.ring.version]
 
         def remaining() -> list[int]:
-            gone = [(number, machine.node) for number, machine in cluster.machines.items() if machine.gone]
+            departed = [one.number for one in cluster.ring.departed]
+            gone = [(number, machine.node) for number, machine in cluster.machines.items() if number in departed]
             return [n for n, node in gone if node is not None and not node._shared.fenced_because]
 
         if not self._wait(lambda: not behind() and not self.changes.moved(), RING_LIMIT_MS):
