@@ -34,8 +34,10 @@ class PutOperation(PutTally):
     """A put in flight. Its tally is the pure base class; this adds the sending and the answering."""
 
     __slots__ = (
+        "again",
         "base",
         "body",
+        "committed",
         "covered",
         "evidence",
         "flags",
@@ -90,6 +92,10 @@ class PutOperation(PutTally):
         """As in `messages.HintedWrite`: not 0 only if this node coordinates as a fallback."""
         self.sent = False
         """The record was written here, and has left."""
+        self.committed: bool | None = None
+        """Is the local commit as durable as the bucket asks? None: it is under way."""
+        self.again: PutOperation | None = None
+        """What this put was begun again as, while its commit was under way."""
         self.key = key
         self.body = body
         self.base = base
@@ -125,8 +131,16 @@ class PutOperation(PutTally):
 
     def on_committed(self, durable: bool) -> None:
         """The local commit is as durable as the bucket asks."""
+        self.committed = durable
+        if self.again is not None:
+            self.again.on_own_copy(durable)
+            return
         member = self.node.self_number
         self._settle(self._held_by(member, self.own_home) if durable else self.on_failed(member))
+
+    def on_own_copy(self, durable: bool) -> None:
+        """The copy that was written here before this put was begun again; it counts if this node is a home still."""
+        self.on_committed(durable and bool(self.own_home))
 
     def _held_by(self, member: int, home: int) -> int:
         """`member` holds the record durably, for `home`. Each home counts once.
@@ -245,7 +259,7 @@ class PutOperation(PutTally):
         if self.decided or not self.sent or not self.body or left_ms <= 0:
             return  # The deadline, or what goes on here, has the last word.
         body, w = self.body, self.needed
-        self.decided = True
+        self.on_deadline()  # Nothing that comes later decides it any more.
         self.awaited.clear()
         self.uncovered.clear()
         node.in_flight -= 1
@@ -260,7 +274,10 @@ class PutOperation(PutTally):
         again = make_put(node, bucket, placement, plan, *what, w, left_ms, self.strict, self.reply, own_home)
         again.since_ms = self.since_ms
         again.on_written(True)
-        again.on_committed(bool(own_home))
+        if self.committed is None:
+            self.again = again
+        else:
+            again.on_own_copy(self.committed)
 
     def refuse(self, failure: Failure) -> None:
         """Nothing could be kept here, and nothing has left: the put is not done."""
