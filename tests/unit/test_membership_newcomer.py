@@ -51,8 +51,7 @@ def test_writes_succeed_without_it_and_it_comes_back_and_the_plan_is_finished(st
 def test_a_plan_that_waits_for_a_dead_newcomer_is_taken_back(after_ms: int) -> None:
     cluster = killed_in(Stage.READ_OLD, after_ms)
     cluster.world.run(10_000)
-    if cluster.stage(1) is None:
-        pytest.skip("it was filled before it died")
+    assert cluster.stage(1) == Stage.READ_OLD, "it died before it was filled"
     document = cluster.call(cluster.nodes[1].transfers).document
     assert document["stage"] == "read old" and "n4" in document["waiting"][0]
     write_all(cluster)
@@ -72,4 +71,30 @@ def test_a_newcomer_whose_disk_was_lost_is_filled_once_more() -> None:
     assert cluster.stage(1) == Stage.READ_OLD
     cluster.join(4)
     cluster.until_steady()
+    cluster.check_all()
+
+
+def test_what_a_wiped_newcomer_had_said_does_not_move_the_plan_on() -> None:
+    """It had said that it is filled, and gossip still tells so; its disk is lost before the next stage."""
+    cluster = MembershipCluster(3)
+    cluster.stock()
+    cluster.wait_to_join(4)
+    cluster.begin(1, Wish("join", "n4"))
+    cluster.run_until(lambda: 4 in cluster.nodes, "it enters", step_ms=1)
+
+    def told() -> bool:
+        facts = [cluster.nodes[number]._membership._gossip.facts_of(4) for number in (1, 2, 3)]
+        return any(found is not None and found.filled[1] == 2 for found in facts)
+
+    cluster.run_until(told, "it says that it is filled", step_ms=1)
+    assert cluster.stage(1) == Stage.READ_OLD
+    cluster.wipe(4)
+    cluster.join(4)
+    for _ in range(60_000):
+        node = cluster.nodes[4]
+        if any(cluster.stage(number) == Stage.READ_NEW for number in (1, 2, 3)):
+            break
+        filled = node._shared.view.told and node._membership._plan_filling.filled[1] == 2
+        cluster.world.run(1)
+    assert filled, "it holds what it is about to be read for"
     cluster.check_all()
