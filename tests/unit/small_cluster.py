@@ -230,7 +230,7 @@ class SmallCluster:
         for number in range(1, size + 1):
             self.ports[number] = Ports(self.world)
             self.engines[number] = DictEngine(self.ports[number])
-            self.boot(number)
+            self.boot(number, newborn=size == 1)  # Several tell each other that they are new.
         for number, node in self.nodes.items():
             for other in self.nodes:
                 if other != number:

@@ -127,6 +127,7 @@ class Membership:
                 node.disconnected[number] = True
                 if node.transport.connected(number):
                     self._on_member_connected(number)
+        self._recall.start()
         self._gossip.on_ring()
         self._plan_filling.on_ring()
         for tell in self.on_ring:

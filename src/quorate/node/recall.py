@@ -32,24 +32,30 @@ class Recall:
         self._node = node
         self._round: Recollection | None = None
         self._began_ms = 0.0
+        self._asking = False
 
     def start(self) -> None:
-        """Ask until the memory is whole enough to vote. Does nothing in a store that has lost nothing."""
-        if self._lost():
+        """Ask until the memory is whole enough to vote. Does nothing in a store that has lost nothing.
+
+        To be called again with each newer ring: a forced one, or a gap, may be more than the memory reaches over.
+        """
+        if not self._asking and self._node.rings.chain.recollects:
+            self._asking = True
             self._began_ms = self._node.clock.monotonic_ms()
             self._ask()
 
-    def _lost(self) -> bool:
-        return self._node.rings.chain.memory is Memory.LOST
-
     def on_connected(self) -> None:
         """Somebody more can be asked."""
-        if self._lost() and self._round is not None:
+        if self._asking and self._round is not None:
             self._put(self._round)
 
     def _ask(self) -> None:
-        if not self._lost() or self._node.rings.failed:
+        chain = self._node.rings.chain
+        self._asking = chain.recollects and not self._node.rings.failed
+        if not self._asking:
             return
+        if chain.memory is Memory.ABSTAINING:
+            self._round = None  # What was heard of a moment ago is no reason to vote now.
         self._ask_once()
         self._judge()
         self._node.scheduler.call_later(ASK_INTERVAL_MS, self._ask)
@@ -72,7 +78,7 @@ class Recall:
 
     def on_answer(self, member: int, message: RecallAnswer) -> None:
         recollection = self._round
-        if recollection is None or not self._lost():
+        if recollection is None or not self._asking:
             return
         recollection.on_answer(member, message)
         newer = recollection.newer
@@ -85,24 +91,24 @@ class Recall:
 
     def _ask_anew(self) -> None:
         """Beside the regular round: a newer ring was heard of."""
-        if self._lost() and self._round is None:
+        if self._asking and self._round is None:
             self._ask_once()
 
     def _judge(self) -> None:
         recollection, node = self._round, self._node
         if recollection is None or recollection.base.id != node.rings.chain.ring.id:
             return
-        if recollection.done or recollection.forgotten:
-
-            def recalled(_: None) -> None:
-                node.rings.view.told = True
-
-            node.rings.settle(node.rings.chain.recollect(recollection), recalled)
-            return
-        if node.view.told or node.view.version != recollection.base.version:
-            return
         waited_ms = node.clock.monotonic_ms() - self._began_ms
-        enough = 1 + recollection.heard >= majority(recollection.base.voters)
-        if enough and waited_ms >= PATIENCE_MS:
-            log.warning("this store is new and not all members answer: it serves by what %d say", recollection.heard)
-            node.view.told = True
+        # A lone founder may be one of many by now, who have not reached it yet.
+        alone = recollection.base.voters == (node.self_number,) and waited_ms < PATIENCE_MS
+        if recollection.memory is not None and not alone:
+            node.rings.settle(node.rings.chain.recollect(recollection), self._recalled)
+        elif not node.view.told and node.view.version == recollection.base.version:
+            enough = 1 + recollection.heard >= majority(recollection.base.voters)
+            if enough and waited_ms >= PATIENCE_MS:
+                log.warning("this store is new and not all members answer: it serves by what a majority says")
+                node.view.told = True
+
+    def _recalled(self, _: None) -> None:
+        if self._node.rings.chain.memory is not Memory.LOST:
+            self._node.view.told = True
