@@ -102,8 +102,11 @@ class Changes:
         self._cluster.network.on_deliver = None
 
     def settled(self) -> bool:
-        """Is no plan under way, and nobody left to be removed?"""
-        return self._cluster.ring.transition is None and not self._lost
+        """Is no plan under way, nobody left to be removed, and no ring voted for that may come to be decided yet?"""
+        if self._cluster.ring.transition is not None or self._lost:
+            return False
+        nodes = [self._cluster.machines[number].node for number in self._cluster.awaited()]
+        return not any(node is None or _deciding(node) for node in nodes)
 
     def _schedule(self) -> None:
         self._after(self._rng.exponential(self._mean_interval_ms), self._act)
@@ -413,6 +416,11 @@ class Changes:
     def _count(self, kind: str, outcome: str) -> None:
         name = f"membership: {kind} {outcome}"
         self.counts[name] = self.counts.get(name, 0) + 1
+
+
+def _deciding(node: Node) -> bool:
+    decisions = node._membership.decisions
+    return node._shared.rings.chain.unfinished is not None or decisions._current is not None
 
 
 def _addresses(member: Member) -> tuple[str, str]:

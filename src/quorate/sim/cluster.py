@@ -118,6 +118,7 @@ class Cluster:
             known=self._known,
         )
         self.graves.homes_of = self._homes_of
+        self.graves.homes_of_late = self.rings.homes_without
         self.graves.too_old = lambda record: beyond_horizon(record, self.latest_wall_ms(), self.options.grace_ms)
         self.graves.on_removed = observer.collected
         self.copies.lasting = lambda member, created_ms: (

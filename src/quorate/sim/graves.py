@@ -43,6 +43,8 @@ class Graves:
         self._known = known
         self.homes_of: Callable[[int, bytes], tuple[int, ...]] = lambda member, key: replicas(key)
         """(member, storage key) → who keeps the key by the ring that this member goes by."""
+        self.homes_of_late: Callable[[int, bytes], list[tuple[int, ...]]] = lambda member, key: [replicas(key)]
+        """The same by each ring of late that does not name this member."""
         self.too_old: Callable[[Record], bool] = lambda record: False
         """Would a node not take it in any more, since it may have been deleted and collected?"""
         self.violations: list[Violation] = []
@@ -80,7 +82,7 @@ class Graves:
             self._removed(member, key, old.clock)
 
     def _removed(self, member: int, key: bytes, clock: Clock) -> None:
-        for other, known in self._ignorant(member, key, clock):
+        for other, known in self._ignorant(member, key, clock, self.homes_of(member, key)):
             message = f"n{member} removed {key!r} with the clock {clock}, and n{other} knows only {known}"
             self.violations.append(Violation("G", message))
         self._removed_by[member, key] = join(self._removed_by.get((member, key), {}), clock)
@@ -92,16 +94,16 @@ class Graves:
         """`member` has removed what it does not keep any more."""
         if self.too_old(old):
             return
-        for other, known in self._ignorant(member, key, old.clock):
-            message = (
-                f"n{member}, which keeps it no more, removed {key!r} with {old.clock}; n{other} knows only {known}"
-            )
+        # It may have asked under one ring, and go by the next: whoever is new there gets it from the others.
+        lacking = [self._ignorant(member, key, old.clock, homes) for homes in self.homes_of_late(member, key)]
+        if all(lacking):
+            message = f"n{member}, which keeps it no more, removed {key!r} with {old.clock}; others know {lacking}"
             self.violations.append(Violation("stray", message))
 
-    def _ignorant(self, member: int, key: bytes, clock: Clock) -> list[tuple[int, Clock]]:
-        """Those who keep the key, and neither know `clock` nor have removed what they knew, with what they know."""
+    def _ignorant(self, member: int, key: bytes, clock: Clock, homes: tuple[int, ...]) -> list[tuple[int, Clock]]:
+        """Those of `homes` that neither know `clock` nor have removed what they knew, with what they know."""
         found = []
-        for other in self.homes_of(member, key):
+        for other in homes:
             known = self._known(other, key) if other != member else None
             if known is not None and not descends(join(known, self._removed_by.get((other, key), {})), clock):
                 found.append((other, known))

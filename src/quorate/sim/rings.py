@@ -75,6 +75,12 @@ class Rings:
         """The member lost its disk: it may begin with any ring."""
         self._gone_by.pop(number, None)
 
+    def homes_without(self, number: int, stored_key: bytes) -> list[tuple[int, ...]]:
+        """Who keeps a key by each ring of late by which this member does not."""
+        partition = _partition(stored_key)
+        found = [known.joint.of(partition, self._n).homes for known in self.recent()]
+        return [homes for homes in found if number not in homes]
+
     def _learn(self, value: RingValue) -> None:
         metadata = of_value(value)
         before = None

@@ -332,6 +332,9 @@ class Simulation:
         if age_ms > self.options_of_nodes.grace_ms // 2:
             return
         targets = self.cluster.rings.targets(home, stored_key)
+        if self.cluster.machines[member].gone:
+            # Whoever has left does not wait for homes that are away: those that can be reached take what it keeps.
+            targets += [[keeper] for keeper in self.cluster.rings.keepers(stored_key)]
         if not any(all(self._hold(target, stored_key, clock) for target in wanted) for wanted in targets):
             message = f"n{member} removed its hint of {stored_key!r} for n{home}, and {targets} do not hold it: {clock}"
             self.violations.append(Violation("hint", message))
