@@ -42,7 +42,7 @@ def test_a_removed_node_that_comes_back_serves_nobody() -> None:
     cluster.join(2)
     cluster.world.run(5_000)
     assert "removed" in cluster.nodes[2]._shared.fenced_because
-    for result in (cluster.get(2, b"k1"), cluster.put(2, b"k1", b"late", w=1)):
+    for result in (cluster.get(2, b"k1", 1), cluster.put(2, b"k1", b"late", w=1)):
         assert isinstance(result, Failure)
     cluster.kill(2)
     cluster.check_all()

@@ -106,3 +106,35 @@ def test_the_only_copy_of_a_write_leaves_with_nobody() -> None:
     cluster.run_until(lambda: cluster.ended == [LEAVER], "it ends")
     for key in keys:
         assert cluster.read(1, key, 2) == [b"only here"]
+
+
+def test_a_leaver_keeps_what_its_home_refuses() -> None:
+    """The home is there, and its disk takes nothing for the moment."""
+    cluster = with_hints()
+    kept = cluster.hints()[LEAVER][AWAY]
+    cluster.wait_to_join(6)
+    cluster.begin(1, REPLACE)
+    cluster.until_stage(Stage.READ_NEW)
+    cluster.join(AWAY)
+    home = cluster.nodes[AWAY]._shared
+    home.fenced_because = "a test"
+    cluster.until_steady()
+    cluster.world.run(60_000)
+    assert cluster.hints()[LEAVER] == {AWAY: kept} and cluster.ended == []
+    home.fenced_because = ""
+    cluster.run_until(lambda: cluster.ended == [LEAVER], "it ends")
+    assert LEAVER not in cluster.hints()
+
+
+def test_a_leaver_that_nobody_can_be_reached_from_keeps_everything() -> None:
+    cluster = with_hints()
+    kept = cluster.hints()[LEAVER][AWAY]
+    cluster.wait_to_join(6)
+    cluster.begin(1, REPLACE)
+    cluster.until_stage(None)
+    cluster.world.run(1)
+    for number in (1, 3, 4, 6):
+        cluster.cut(LEAVER, number)
+    assert not cluster.nodes[LEAVER]._shared.view.is_member
+    cluster.world.run(60_000)
+    assert cluster.hints()[LEAVER] == {AWAY: kept} and cluster.ended == []

@@ -102,6 +102,8 @@ def test_the_proposer_dies_after_each_of_its_messages(messages: int) -> None:
     cluster.world.run(30_000)
     dead = not cluster.ports[1].alive
     assert dead or messages > 6
+    for number in cluster.running():
+        assert cluster.nodes[number]._shared.rings.chain.unfinished is None, "no vote is left in the air"
     if dead:
         cluster.join(1)
     cluster.until_steady()
