@@ -105,6 +105,8 @@ def test_a_newcomer_whose_plan_was_taken_back_ends() -> None:
     cluster.run_until(lambda: 4 in cluster.nodes, "it enters")
     cluster.world.run(50)
     assert isinstance(cluster.abort(1), Admin)
+    cluster.world.run(5)
+    assert cluster.nodes[4].ring().version == 3, "it is told at once"
     cluster.run_until(lambda: cluster.ended == [4], "it has nothing to do here")
     cluster.wait_to_join(4)
     cluster.begin(2, Wish("join", "n4"))

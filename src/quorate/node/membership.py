@@ -120,6 +120,7 @@ class Membership:
                 node.disconnected.pop(number, None)
                 node.detector.forget(number)
                 self._lingering[number] = now_ms + LINGER_MAX_MS
+                node.rings.tell(number)  # It is in no ring that is announced to members.
         node.trees.buckets_changed()
         self._set_members()
         for number in view.other_numbers:

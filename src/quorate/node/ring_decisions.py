@@ -228,9 +228,8 @@ class RingDecisions:
         node.scheduler.call_later(0.0 if soon else delay_ms, again)
 
     def _announce(self, ring: RingValue) -> None:
-        """Tell everybody who is connected, those that it removes too: it costs one message each, a few times a day."""
-        view = self._node.view
-        for member in [*view.other_numbers, *(gone.number for gone in view.ring.departed)]:
+        """Tell everybody who is connected: it costs one message each, a few times a day."""
+        for member in self._node.view.other_numbers:
             self._node.rings.tell(member)
 
     # --- voting ---
