@@ -67,6 +67,9 @@ ACTS = (
     "revive",
 )
 
+ACTS_MEANWHILE = ("move", "property", "abort", "wait", "wait", "wait")
+"""What is mostly done while a plan is under way."""
+
 
 class Changes:
     """The operator. `counts` tells what he did, and what became of it."""
@@ -75,10 +78,17 @@ class Changes:
         self._cluster = cluster
         self._faults = faults
         self._rng = rng = streams.stream("changes")
-        self._mean_interval_ms = rng.uniform(700.0, 4_000.0)
+        self._mean_interval_ms = rng.uniform(400.0, 3_000.0)
         self._crashes = rng.chance(0.7)
         """Are nodes struck on purpose, in the midst of plans?"""
         self._running = False
+        self._acts: dict[str, Callable[[], None]] = {
+            "stopped": self._kill_for_good,
+            "move": self._move,
+            "property": self._property,
+            "abort": self._abort,
+            "revive": self._revive,
+        }
         self._candidates = 0
         self._kinds: dict[str, str] = {}
         """Plan → what kind of change it is."""
@@ -121,20 +131,15 @@ class Changes:
         if self._faults.skipping:
             return
         rng = self._rng
-        act = rng.choice(ACTS)
+        steady = self._cluster.ring.transition is None
+        act = rng.choice(ACTS if steady or rng.chance(0.2) else ACTS_MEANWHILE)
         if act == "two at once":
             for _ in range(2):
                 self._change(rng.choice(("join", "leave", "replace", "weight")))
-        elif act in ("join", "leave", "replace", "weight"):
+        elif act in self._acts:
+            self._acts[act]()
+        elif act != "wait":
             self._change(act)
-        else:
-            {
-                "stopped": self._kill_for_good,
-                "move": self._move,
-                "property": self._property,
-                "abort": self._abort,
-                "revive": self._revive,
-            }[act]()
 
     # --- plans ---
 
@@ -145,21 +150,23 @@ class Changes:
         size = len(ring.members)
         if (kind == "join" and size >= MEMBERS_MAX) or (kind == "leave" and size <= MEMBERS_MIN):
             kind = "replace"
-        victim = rng.choice(members)
         if kind == "weight":
-            self._begin(Wish("weight", victim.name, weight=1 + rng.below(3)), kind, 0)
-        elif kind == "join":
+            self._begin(Wish("weight", rng.choice(members).name, weight=1 + rng.below(3)), kind, 0)
+            return
+        if kind == "join":
             self._begin(Wish("join", self._candidate()), kind, 0)
-        elif self._may_go(victim.number):
-            by = self._candidate() if kind == "replace" else ""
-            self._begin(Wish("leave" if kind == "leave" else "replace", victim.name, by=by), kind, victim.number)
+            return
+        for victim in rng.sample(members, len(members)):
+            if self._may_go(victim.number):
+                by = self._candidate() if kind == "replace" else ""
+                self._begin(Wish("leave" if kind == "leave" else "replace", victim.name, by=by), kind, victim.number)
+                return
+        self._count(kind, "withheld")
 
     def _may_go(self, number: int) -> bool:
         """Would every acknowledged write survive without this member?"""
-        if self._lost or self._cluster.copies.leaving or not self._faults.can_lose_disk(number):
-            self._count("leave or replace", "withheld")
-            return False
-        return True
+        busy = self._lost or self._cluster.copies.leaving
+        return not busy and self._faults.can_lose_disk(number)
 
     def _may_forget(self, number: int) -> bool:
         """Would enough voters be left that remember, if this one lost its disk? If not, only `force` helps."""
