@@ -134,7 +134,7 @@ def test_it_is_filled_when_that_is_durable_and_not_before() -> None:
 
 
 def test_a_write_during_a_plan_needs_w_of_both_sides() -> None:
-    """Acknowledged by two of the side before and one of the side after, it is not confirmed yet."""
+    """Strict, acknowledged by two of the side before and one of the side after, it is not confirmed yet."""
     cluster = entered()
     node = cluster.nodes[1]
     for key in KEYS:
@@ -143,10 +143,10 @@ def test_a_write_during_a_plan_needs_w_of_both_sides() -> None:
             continue
         (other,) = (number for number in placement.sides[1] if number not in (1, 4))
         cluster.muted = {other, 4}
-        result = cluster.put(1, key, b"new", w=2, overwrite_seen=True)
+        result = cluster.put(1, key, b"new", w=2, overwrite_seen=True, strict=True)
         assert isinstance(result, Failure) and result.kind == "unknown", placement.sides
         cluster.muted = {4}
-        assert isinstance(cluster.put(1, key, b"new", w=2, overwrite_seen=True), PutResult)
+        assert isinstance(cluster.put(1, key, b"new", w=2, overwrite_seen=True, strict=True), PutResult)
         return
     raise AssertionError("some partition has another side")
 
