@@ -209,15 +209,29 @@ def test_the_joint_tally_equals_counting(data: st.DataObject) -> None:
     for stand_in in (5, 6):
         if data.draw(st.booleans()):
             asked[stand_in] = data.draw(st.sampled_from([1, 2, 3, 4]))
-    tally = JointPutTally(needed, sides, asked)
+    gone = data.draw(st.lists(st.sampled_from([1, 2, 3, 4]), unique=True, max_size=2))
+    for home in gone:
+        asked.pop(home, None)
+    tally = JointPutTally(needed, sides, asked, gone)
+    borrowed = [sum(home in side for home in gone) for side in sides]
+
+    def counted(acknowledged: Callable[[int], bool]) -> list[int]:
+        """For each side: copies that are its own, and as many others as it may borrow."""
+        found = []
+        for side, most in zip(sides, borrowed, strict=True):
+            own = sum(acknowledged(node) and home in side for node, home in asked.items())
+            other = sum(acknowledged(node) and home not in side for node, home in asked.items())
+            found.append(own + min(most, other))
+        return found
+
     events = data.draw(st.lists(st.tuples(st.sampled_from(sorted(asked)), st.booleans()), max_size=12))
     heard: dict[int, bool] = {}
     decided = WAIT
     for node, acknowledged in events:
         heard.setdefault(node, acknowledged)
         verdict = tally.on_acknowledged(node) if acknowledged else tally.on_failed(node)
-        got = [sum(heard.get(other, False) and home in side for other, home in asked.items()) for side in sides]
-        may_get = [sum(heard.get(other, True) and home in side for other, home in asked.items()) for side in sides]
+        got = counted(lambda other: heard.get(other, False))
+        may_get = counted(lambda other: heard.get(other, True))
         expected = (
             SUCCEED if min(got) >= needed else FAIL if min(may_get) < needed and False in heard.values() else WAIT
         )

@@ -324,6 +324,16 @@ def joint_put(strict: bool, dead: tuple[int, ...]) -> int:
     return next((verdict for verdict in verdicts if verdict != WAIT), WAIT)
 
 
+def joint_put_of_four(dead: tuple[int, ...]) -> int:
+    """The same of four nodes, all of which are homes; those that are dead are known to be."""
+    placed = JointPlacements(chain((1, 2, 3), (4, 1, 2))[1]).of(0, 3)
+    assert placed.fallbacks == ()
+    tally = JointPutTally(2, placed.sides, {home: home for home in placed.homes if home not in dead}, dead)
+    if not tally.possible():
+        return FAIL
+    return max(tally.on_acknowledged(node) for node in list(tally.awaited))
+
+
 def test_hard_case_13_the_joiner_dies_and_writes_go_on() -> None:
     """scylladb#4488."""
     for strict in (True, False):
@@ -333,6 +343,10 @@ def test_hard_case_13_the_joiner_dies_and_writes_go_on() -> None:
         assert joint_put(strict, dead=(3, 4)) == SUCCEED
     assert joint_put(False, dead=(1, 4)) == SUCCEED, "a stand-in for the joiner counts for its side"
     assert joint_put(True, dead=(1, 4)) == FAIL, "what a strict bucket gives up until the plan is aborted"
+    for dead in ((1, 4), (2, 4), (1, 3), (1,), (4,)):
+        assert joint_put_of_four(dead) == SUCCEED, "where nobody is left to stand in, a side borrows from the other"
+    assert joint_put_of_four((1, 2)) == SUCCEED, "two nodes hold it"
+    assert joint_put_of_four((1, 2, 3)) == FAIL
     joint = chain((1, 2, 3, 5), (4, 1, 2, 5))[1]
     waiting = may_advance(JointPlacements(joint), dict.fromkeys((1, 2, 3, 5), 2), {}, [DEFAULT])
     assert waiting is not None and waiting.members == (4,), "no stage comes that would read the dead joiner"

@@ -25,7 +25,7 @@ from quorate.node.reconfiguration import Reconfiguration
 from quorate.node.ring_decisions import RingDecisions
 from quorate.node.steward import Steward
 
-LINGER_MAX_MS: Final = 300_000.0
+LINGER_MAX_MS: Final = 1_800_000.0
 """How long a member that has left may keep its connections, to hand over what it holds for others."""
 
 Handler = Callable[[int, Any, float], None]
@@ -62,7 +62,7 @@ class Membership:
             node, self.decisions, self.candidates, self._gossip, self._plan_filling, self._steward
         )
         self.buckets = BucketChanges(node, self.decisions)
-        self._departure = Departure(node, on_departed)
+        self.departure = Departure(node, on_departed)
         node.rings.on_adopted = self._on_ring
 
     def start(self) -> None:
@@ -74,7 +74,7 @@ class Membership:
         self._plan_filling.start()
         self._steward.start()
         self.reconfiguration.announce_address(self._own)
-        self._departure.on_ring()
+        self.departure.on_ring()
 
     def on_connected(self) -> None:
         """A member has connected."""
@@ -133,7 +133,7 @@ class Membership:
         self._plan_filling.on_ring()
         for tell in self.on_ring:
             tell()
-        self._departure.on_ring()
+        self.departure.on_ring()
 
     def _set_members(self) -> None:
         """Have the transport connect with the ring's members."""

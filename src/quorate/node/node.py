@@ -313,6 +313,7 @@ class Node:
         self._repair = Repair(shared, self._anti_entropy)
         self._collector = Collector(shared)
         self._sweep = Sweep(shared, self._collector)
+        self._membership.departure.left = lambda: len(self._sweep.kept_no_more())
         self._membership.on_ring = [self._anti_entropy.on_ring, self._sweep.on_ring]
         self._offers = Offers(shared)
         reports = (self._anti_entropy.report, self._sweep.report, self._membership.reconfiguration.report)

@@ -322,12 +322,14 @@ class PutOperation(PutTally):
 class JointPutOperation(PutOperation):
     """A put to a partition that has two sides: W of each make it (`core.ring.joint`)."""
 
-    __slots__ = ("_joint",)
+    __slots__ = ("_joint", "_lent")
 
     def __init__(self, node: NodeContext, bucket: BucketView, placement: Placement, *rest: Any) -> None:
         super().__init__(node, bucket, placement, *rest)
+        self._lent = list(self.plan.orphans)
+        """Homes that nobody can stand in for: their sides borrow."""
         asked = {member: self._home_of(member) for member in self.awaited}
-        self._joint = JointPutTally(self.needed, placement.sides, asked)
+        self._joint = JointPutTally(self.needed, placement.sides, asked, () if self.strict else self._lent)
 
     def _home_of(self, member: int) -> int:
         return self.own_home if member == self.node.self_number else self.hinted.get(member, member)
@@ -343,6 +345,17 @@ class JointPutOperation(PutOperation):
             self.awaited.remove(member)
             self.failed.append(member)
         return self._decided(self._joint.on_failed(member))
+
+    def _ask_stand_in(self, home: int, instead_of: int = 0, paid: bool = True) -> bool:
+        asked = super()._ask_stand_in(home, instead_of, paid)
+        wanted = home != self.own_home and home not in self.covered and home not in self.hinted.values()
+        gone = not self.node.usable(home)  # One that is only slow is waited for.
+        if not asked and wanted and gone and self.body and not self.strict and home not in self._lent:
+            taken = [*self.awaited, *self.failed, *self.hinted, instead_of]
+            if not stand_in(self.node, self.placement, taken):
+                self._lent.append(home)
+                self._settle(self._decided(self._joint.lend(home)))
+        return asked
 
     def await_also(self, member: int) -> None:
         super().await_also(member)

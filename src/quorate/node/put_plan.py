@@ -11,6 +11,8 @@ A coordinator that is no replica itself is a fallback: the first orphan is the h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from quorate.node.cluster_view import Placement
@@ -41,7 +43,7 @@ def plan_put(node: NodeContext, placement: Placement, strict: bool) -> PutPlan:
     healthy: PutPlan | None = placement.healthy_plan
     if healthy is None:
         others = placement.other_homes
-        copies = _copies(placement, [node.self_number, *others])
+        copies = _copies(placement, [node.self_number, *others], ())
         healthy = placement.healthy_plan = PutPlan(others, {}, [], [], copies)
     return healthy
 
@@ -63,7 +65,7 @@ def _plan(
         # A suspect may still answer, and nobody may stand in for it.
         direct = tuple(member for member in others if connected(member))
         out_of_reach = [member for member in others if member not in direct]
-        return PutPlan(direct, {}, out_of_reach, unusable, _copies(placement, [*own, *direct]))
+        return PutPlan(direct, {}, out_of_reach, unusable, _copies(placement, [*own, *direct], ()))
     hinted: dict[int, int] = {}
     orphans: list[int] = []
     homes = unusable.copy()
@@ -78,14 +80,21 @@ def _plan(
             direct = (*direct, home)
         else:
             orphans.append(home)
-    return PutPlan(direct, hinted, orphans, unusable, _copies(placement, [*own, *direct, *hinted.values()]))
+    gone = orphans[1:] if as_fallback else orphans
+    copies = _copies(placement, [*own, *direct, *hinted.values()], gone)
+    return PutPlan(direct, hinted, orphans, unusable, copies)
 
 
-def _copies(placement: Placement, homes: list[int]) -> int:
-    """How many copies each side would have at least, if one node held the record for each of `homes`."""
+def _copies(placement: Placement, homes: list[int], gone: Sequence[int]) -> int:
+    """How many copies each side would count at least, if one node held the record for each of `homes`; a side borrows
+    for homes that are `gone` (see `core.quorum.joint_put_tally`)."""
     if not placement.sides:
         return len(homes)
-    return min(sum(home in side for home in homes) for side in placement.sides)
+    counts = []
+    for side in placement.sides:
+        own = sum(home in side for home in homes)
+        counts.append(own + min(len(homes) - own, sum(home in side for home in gone)))
+    return min(counts)
 
 
 def stand_in(node: NodeContext, placement: Placement, taken: list[int]) -> int:

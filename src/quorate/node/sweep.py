@@ -196,15 +196,14 @@ class Sweep:
 
     def on_ring(self) -> None:
         """This node goes by a newer ring: what it does not keep any more goes, without waiting for the next pass."""
-        view = self._node.view
-        if view.ring.transition is None and view.is_member and not self._clearing:
+        if self._node.view.ring.transition is None and not self._clearing:
             self._clearing = True
             run(self._clear_out(), lambda _: None)
 
     async def _clear_out(self) -> None:
         """Hand over and forget, until nothing is left, or a plan is under way again."""
         node = self._node
-        left = self._kept_no_more()
+        left = self.kept_no_more()
         if left:
             log.info("%d partitions are not kept here any more, and are cleared out", len(left))
         while left and node.view.ring.transition is None and not self._stopped:
@@ -216,10 +215,10 @@ class Sweep:
                 except StorageError as error:
                     log.error("partition %d could not be cleared out: %s", partition, error)
             await pause(node, CLEAR_INTERVAL_MS)
-            left = self._kept_no_more()
+            left = self.kept_no_more()
         self._clearing = False
 
-    def _kept_no_more(self) -> list[int]:
+    def kept_no_more(self) -> list[int]:
         """Partitions that hold something, and none of whose keys this node keeps."""
         node = self._node
         placements = [node.view.placements_of(n) for n in node.trees.n_values()]
@@ -245,14 +244,13 @@ class Sweep:
         node = self._node
         version = node.view.version
         answers = await self._asked(homes, lambda number: Offer(number, COLLECT_TIMEOUT_MS, version, batch))
-        if any(home not in answers or answers[home].status != Status.OK for home in homes):
-            return
-        held = {home: frozenset(answers[home].places) for home in homes}
+        held = {home: frozenset(found.places) for home, found in answers.items() if found.status == Status.OK}
         for place, (key, digest) in enumerate(batch):
-            lacking = [home for home in homes if place not in held[home]]
+            lacking = [home for home, places in held.items() if place not in places]
             if node.view.version != version:
                 return
-            if not lacking or await self._give(lacking, key, digest):
+            given = not lacking or await self._give(lacking, key, digest)
+            if given and len(held) == len(homes):
                 node.records.remove(key, digest, _ignore, None)
                 node.count("strays_handed_over")
 
