@@ -177,12 +177,15 @@ def test_a_node_that_is_heard_on_one_connection_is_not_silent_on_the_other() -> 
 def test_while_a_node_is_silent_calls_go_to_others_long_before_an_attempt_is_given_up() -> None:
     async def main(cluster: FakeCluster) -> None:
         silent = cluster.nodes[0]
+        hangs = False
         arrived = asyncio.Event()
         loop = asyncio.get_running_loop()
 
         def script(arguments: list[bytes]) -> object:
-            if arguments[0] != b"KV.GET":
+            nonlocal hangs
+            if not hangs and arguments[0] != b"KV.GET":
                 return None
+            hangs = True  # From now on nothing is answered, nor is another connection introduced.
             loop.call_soon_threadsafe(arrived.set)
             return HANG
 
