@@ -165,7 +165,7 @@ def test_a_newcomer_whose_number_turns_out_to_be_nobodys_is_disconnected(run: Ca
 # Members that were removed.
 
 
-def test_who_lingers_keeps_its_connection_and_gets_no_other(run: Callable[[Any], None]) -> None:
+def test_who_lingers_keeps_its_connection_for_as_long_as_it_does(run: Callable[[Any], None]) -> None:
     """Hard case 14: a member that has left may have hints to hand over."""
 
     async def main() -> None:

@@ -169,7 +169,7 @@ class Wire:
     ) -> None:
         known = self.members
         self.members = [member.number for member in members if member.number != self._number]
-        self.departed = [gone.number for gone in departed]
+        self.departed = [gone.number for gone in departed if gone.number not in lingering]
         self.lingering = list(lingering)
         if known is not None:
             self._cluster.world.at(0, lambda: self._cluster.follow(self._number))
@@ -177,13 +177,9 @@ class Wire:
     def admits(self, member: int) -> bool:
         """Is a new connection with this member let in, or made? One that is newer than all that are known is."""
         members = self.members or []
-        if member in members:
+        if member in members or member in self.lingering:
             return True
         return member not in self.departed and member > max([*members, *self.departed, self._number])
-
-    def keeps(self, member: int) -> bool:
-        """May the connection that there is with this member last?"""
-        return self.admits(member) or member in self.lingering
 
 
 class SmallCluster:
@@ -328,7 +324,7 @@ class SmallCluster:
             return
         wire = self.wires[number]
         for other in list(self.nodes):
-            if other != number and self.linked(number, other) and not wire.keeps(other):
+            if other != number and self.linked(number, other) and not wire.admits(other):
                 self._severed |= {(number, other), (other, number)}
                 self._tell_disconnected(number, other)
         for other in wire.members or []:

@@ -78,6 +78,20 @@ def test_a_leaver_does_not_wait_for_a_home_that_stays_away() -> None:
     cluster.check_data(KEYS, lambda key: b"new")
 
 
+def test_a_leaver_that_is_killed_on_its_way_out_goes_on_when_it_is_started_again() -> None:
+    cluster = with_hints()
+    kept = cluster.hints()[LEAVER]
+    cluster.wait_to_join(6)
+    cluster.begin(1, REPLACE)
+    cluster.until_stage(None)
+    cluster.kill(LEAVER)
+    cluster.world.run(5_000)
+    assert cluster.hints()[LEAVER] == kept
+    cluster.join(LEAVER)
+    cluster.run_until(lambda: cluster.ended == [LEAVER], "it ends")
+    assert LEAVER not in cluster.hints()
+
+
 def test_the_only_copy_of_a_write_leaves_with_nobody() -> None:
     """Acknowledged with W=1 by the leaver as a fallback, for homes of which one stays away."""
     cluster = MembershipCluster(5)

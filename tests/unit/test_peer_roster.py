@@ -66,21 +66,31 @@ def test_a_guest_becomes_a_member_stays_a_guest_or_loses_its_place() -> None:
     assert made.change([*MEMBERS, make_member(4), other, make_member(7)], [], [], [4, 6]) == [6]
 
 
-def test_a_removed_member_loses_its_place_unless_it_lingers_and_is_connected() -> None:
+def test_a_removed_member_loses_its_place_unless_it_lingers() -> None:
     made = roster()
-    assert made.change(MEMBERS[:1], gone(2, 3), [2, 3], [2]) == [3]
-    assert made.peer(2) == MEMBERS[1] and not made.admits(MEMBERS[1])
+    assert made.change(MEMBERS[:1], gone(2, 3), [2], [2]) == [3]
+    assert made.peer(2) == MEMBERS[1] and made.admits(MEMBERS[1]) and not made.admits(MEMBERS[2])
+    assert [one.number for one in made.removed] == [3] and sorted(made.expected) == [2]
     assert made.change(MEMBERS[:1], gone(2, 3), [2], [2]) == []
     assert made.change(MEMBERS[:1], gone(2, 3), [], [2]) == [2]
     assert not made.part(2)
 
 
-def test_a_lingering_connection_is_the_last_one() -> None:
+def test_who_lingers_may_come_back_as_long_as_it_does() -> None:
     made = roster()
     made.change(MEMBERS[:1], gone(2), [2], [2])
-    assert made.part(2) and made.peer(2) is None
+    assert not made.part(2) and made.admits(MEMBERS[1])
     assert made.change(MEMBERS[:1], gone(2), [2], []) == []
-    assert made.peer(2) is None
+    assert made.peer(2) == MEMBERS[1]
+    assert not made.admits(msgspec.structs.replace(MEMBERS[1], id="ab" * 16))
+    assert made.change(MEMBERS[:1], gone(2), [], []) == [2]
+    assert made.peer(2) is None and not made.admits(MEMBERS[1])
+
+
+def test_who_lingers_need_not_have_been_known_as_a_member() -> None:
+    made = roster(MEMBERS[:1])
+    made.change(MEMBERS[:1], gone(2), [2], [])
+    assert made.admits(MEMBERS[1])
 
 
 def test_a_member_that_was_exchanged_loses_its_place() -> None:

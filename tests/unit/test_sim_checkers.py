@@ -248,7 +248,7 @@ class Disks:
     def __init__(self, synced: bool) -> None:
         loop = VirtualLoop()
         self.disks = {number: Disk(loop, Streams(1).stream("disk", number)) for number in (1, 2, 3, 4)}
-        self.copies = Copies(self.disks, lambda key: (1, 2, 3), synced)
+        self.copies = Copies(self.disks, lambda key: [((1, 2, 3),)], synced, staying=lambda key: (1, 2, 3))
 
     def store(self, member: int, found: Record) -> None:
         body = encode_record(found)

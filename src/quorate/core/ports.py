@@ -113,8 +113,8 @@ class Transport(Protocol):
     ) -> None:
         """The members to stay connected with (this node itself is skipped); others are disconnected.
 
-        `departed`: who was removed and is refused by that name. `lingering`: numbers of those among them whose present
-        connection, if there is one, may last until they end it: they may have something to hand over (hard case 14).
+        `departed`: who was removed and is refused by that name. `lingering`: numbers of those among them that may be
+        connected all the same, for as long as this says so: they may have something to hand over (hard case 14).
         A member that this node does not know yet, with a number above all that it knows, is let in once it has proved
         that it holds the secret: it brings a newer ring.
         """

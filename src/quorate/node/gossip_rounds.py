@@ -57,7 +57,7 @@ class GossipRounds:
         if heard.answer is not None:
             self._node.transport.send(member, heard.answer)
         if heard.ring_newer:
-            self._node.rings.ask(member)
+            self._node.rings.ask(member, message.ring[1])
         if heard.refuted:
             self._persist(self._gossip.own.incarnation)
         if heard.ignored:

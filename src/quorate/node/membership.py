@@ -50,6 +50,9 @@ class Membership:
         """Called, in this order, when the node goes by a newer ring, after all that is here."""
         self._lingering: dict[int, float] = {}
         """Members that departed and may still have something to hand over → until when (monotonic milliseconds)."""
+        transition = node.view.ring.transition
+        self._stopped = list(transition.stopped) if transition is not None else []
+        """Who has stopped for good by the ring before the next one: it has nothing to hand over, and is refused."""
         self._known = dict(node.view.names)
         """The members of the ring before the next one."""
         self.decisions = RingDecisions(node)
@@ -79,9 +82,6 @@ class Membership:
     def on_connected(self) -> None:
         """A member has connected."""
         self._recall.on_connected()
-
-    def on_disconnected(self, member: int) -> None:
-        self._lingering.pop(member, None)
 
     def handlers(self, on_reply: Handler) -> dict[type, Handler]:
         """Of the messages about the ring. No deadline matters for them, so their age does not."""
@@ -115,11 +115,14 @@ class Membership:
         node = self._node
         view, now_ms = node.view, node.clock.monotonic_ms()
         before, self._known = self._known, dict(view.names)
+        stopped, transition = self._stopped, view.ring.transition
+        self._stopped = list(transition.stopped) if transition is not None else []
         for number in before:
             if number not in view.names:
                 node.disconnected.pop(number, None)
                 node.detector.forget(number)
-                self._lingering[number] = now_ms + LINGER_MAX_MS
+                if number not in stopped:
+                    self._lingering[number] = now_ms + LINGER_MAX_MS
                 node.rings.tell(number)  # It is in no ring that is announced to members.
         node.trees.buckets_changed()
         self._set_members()

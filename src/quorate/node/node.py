@@ -171,7 +171,6 @@ class Node:
         self._anti_entropy.wake(member)
 
     def on_disconnected(self, member: int) -> None:
-        self._membership.on_disconnected(member)
         if member in self._shared.view.names:
             self._shared.disconnected[member] = True
         self._shared.detector.on_disconnected(member, self._shared.clock.monotonic_ms())

@@ -84,7 +84,8 @@ class RingKeeper:
         self._parked: list[_Parked] = []
         self._parked_bytes = 0
         self._waiting: list[tuple[int, Callable[[], None]]] = []
-        self._asked_ms: dict[int, float] = {}
+        self._asked: dict[int, tuple[float, int]] = {}
+        """Member → when it was asked last, and for which version."""
         self._told: dict[int, int] = {}
         """Member → the ring version that it was sent over its present connection."""
         self.failed = False
@@ -167,12 +168,14 @@ class RingKeeper:
             self._told[member] = ring.version
             self._node.transport.send(member, Announcement(ring))
 
-    def ask(self, member: int) -> None:
-        """Ask `member` for its ring, unless it was asked a moment ago."""
+    def ask(self, member: int, wanted: int = 0) -> None:
+        """Ask `member` for its ring, unless it was asked a moment ago, when it may have had the version that is wanted
+        already (0: whatever is newer)."""
         now_ms = self._node.clock.monotonic_ms()
-        if now_ms - self._asked_ms.get(member, -ASK_INTERVAL_MS) < ASK_INTERVAL_MS:
+        asked_ms, asked_for = self._asked.get(member, (-ASK_INTERVAL_MS, 0))
+        if now_ms - asked_ms < ASK_INTERVAL_MS and wanted <= asked_for:
             return
-        self._asked_ms[member] = now_ms
+        self._asked[member] = (now_ms, wanted)
         ring = self.chain.ring
         self._node.transport.send(member, RingAsk(*ring.position))
 
@@ -185,7 +188,7 @@ class RingKeeper:
     def on_connected(self, member: int) -> None:
         """Whoever has the older ring gets the newer one at once: a question costs a few bytes, and no gossip round."""
         self._told.pop(member, None)
-        self._asked_ms.pop(member, None)
+        self._asked.pop(member, None)
         self.ask(member)
 
     # --- fencing ---
@@ -196,7 +199,7 @@ class RingKeeper:
             self._node.count("requests_of_an_older_ring")
             self.tell(member)
             return False
-        self.ask(member)
+        self.ask(member, message.ring_version)
         if self._parked:
             self._drop_expired()
         size_bytes = len(getattr(message, "body", b""))

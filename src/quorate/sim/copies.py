@@ -19,6 +19,8 @@ from quorate.sim.observer import hinted_record, known_clock
 
 CLOCKS_REMEMBERED_MAX = 20_000
 
+Sides = tuple[tuple[int, ...], ...]
+"""The replicas of a partition, before and after the plan under way; once if they are the same (`core.ring.joint`)."""
 Before = dict[bytes, bytes | None]
 """Key → what it would hold if the unsynced batches of a disk were lost; only keys that these touched."""
 
@@ -29,15 +31,15 @@ class Copies:
     def __init__(
         self,
         disks: Mapping[int, Disk],
-        replicas: Callable[[bytes], Container[int]],
+        sides: Callable[[bytes], list[Sides]],
         synced: bool,
-        staying: Callable[[bytes], Container[int]] | None = None,
+        staying: Callable[[bytes], Container[int]],
     ) -> None:
-        """`synced`: only what has been synced is durable. `replicas`: whose records count when a write is acknowledged;
-        `staying` (by default the same): whose records can be relied on."""
+        """`synced`: only what has been synced is durable. `sides`: the replicas that must get a write, by each ring that
+        it may have been acknowledged by; `staying`: whose records can be relied on."""
         self._disks = disks
-        self._replicas = replicas
-        self._staying = staying or replicas
+        self._sides = sides
+        self._staying = staying
         self._synced = synced
         self._clocks: dict[tuple[bytes, bytes], Clock] = {}
         self.lasting: Callable[[int, int], bool] = lambda member, created_ms: True
@@ -50,13 +52,16 @@ class Copies:
         """Members that were removed."""
 
     def count(self, stored_key: bytes, dot: Dot, strict: bool) -> int:
-        """How many nodes hold the event `dot` durably: as replicas or (unless `strict`) in hints."""
-        replicas = self._replicas(stored_key)
-        return sum(
-            (member in replicas and covers(self._durable_clock(member, stored_key), dot))
-            or (not strict and any(covers(clock, dot) for clock in self._durable_hints(member, stored_key)))
-            for member in self._disks
-        )
+        """How many nodes hold the event `dot` durably, as replicas or (unless `strict`) in hints: of each side, by the
+        ring that says the most."""
+        holders = [member for member in self._disks if covers(self._durable_clock(member, stored_key), dot)]
+        hinted: dict[int, list[int]] = {}
+        if not strict:
+            for member in self._disks:
+                hinted[member] = [
+                    home for home, clock in self._durable_hints(member, stored_key).items() if covers(clock, dot)
+                ]
+        return max(min(_count_side(side, holders, hinted) for side in sides) for sides in self._sides(stored_key))
 
     def home_knows(self, home: int, stored_key: bytes, clock: Clock) -> bool:
         """Does the replica `home` durably hold all of `clock`?"""
@@ -151,15 +156,16 @@ class Copies:
             stored_key, disk.synced_value(stored_key) if self._synced else disk.values[Space.DATA].get(stored_key)
         )
 
-    def _durable_hints(self, member: int, stored_key: bytes) -> list[Clock]:
+    def _durable_hints(self, member: int, stored_key: bytes) -> dict[int, Clock]:
+        """Home → what the hint for it knows."""
         disk = self._disks[member]
-        clocks = []
+        clocks = {}
         for home in self._disks:
             key = hint_key(home, stored_key)
             if key in disk.values[Space.HINTS]:
                 stored = disk.synced_value(key, Space.HINTS) if self._synced else disk.values[Space.HINTS][key]
                 if stored is not None:
-                    clocks.append(hinted_record(key, stored).clock)
+                    clocks[home] = hinted_record(key, stored).clock
         return clocks
 
     def _clock(self, stored_key: bytes, stored: bytes | None) -> Clock:
@@ -172,3 +178,10 @@ class Copies:
                 self._clocks.clear()
             clock = self._clocks[stored_key, stored] = known_clock(stored_key, stored)
         return clock
+
+
+def _count_side(side: tuple[int, ...], holders: list[int], hinted: dict[int, list[int]]) -> int:
+    """The nodes that hold an event for one side: each counts once."""
+    found = dict.fromkeys((member for member in holders if member in side), True)
+    found.update((member, True) for member, homes in hinted.items() if any(home in side for home in homes))
+    return len(found)

@@ -120,6 +120,11 @@ class Rings:
             found.update(dict.fromkeys(known.joint.of(partition, self._n).homes, True))
         return found
 
+    def sides(self, stored_key: bytes) -> list[tuple[tuple[int, ...], ...]]:
+        """The replicas that must get a write, by each ring of late."""
+        partition = _partition(stored_key)
+        return [known.joint.of(partition, self._n).sides for known in self.recent()]
+
     def staying(self, stored_key: bytes) -> list[int]:
         """Who keeps a key by the newest ring, on both its sides."""
         sides = self.newest.joint.of(_partition(stored_key), self._n).sides

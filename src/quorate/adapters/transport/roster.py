@@ -2,10 +2,10 @@
 
 - A *guest* has a number above all that this node knows, so it is a member of a newer ring than ours (see
   `core.wire.handshake`). It stays until a ring says who it is, or that its number belongs to somebody else.
-- A *lingering* peer was a member, and is none by the newest ring; it keeps the connection that it has, since it may
-  have something to hand over (hard case 14). It gets no other.
+- A *lingering* peer was a member, and is none by the newest ring; for as long as this node says so it keeps the
+  connection that it has and may have another one, since it may have something to hand over (hard case 14).
 
-Both end with their connection. Everybody else is refused, those that were removed by that name (hard case 16).
+Everybody else is refused, those that were removed by that name (hard case 16).
 """
 
 from __future__ import annotations
@@ -51,23 +51,38 @@ class Roster:
         self.members = {member.number: member for member in members if member.number != self._own_number}
         self.departed, self._departed_ids = tuple(departed), {gone.id for gone in departed}
         self._highest = max(self._own_number, 0, *self.members, *(gone.number for gone in departed))
-        self._guests, self._lingering = {}, {}
+        self._guests = {}
+        self._lingering = {
+            gone.number: before.get(gone.number) or _departed(gone)
+            for gone in departed
+            if gone.number in lingering and gone.number not in self.members
+        }
         dropped = []
         for number, peer in before.items():
             member = self.members.get(number)
             if member is not None and member.id == peer.id:
                 continue
-            if member is None and number in lingering and number in connected:
-                self._lingering[number] = peer
-            elif number in guests and self._is_newcomer(peer):
+            if number in self._lingering:
+                continue
+            if number in guests and self._is_newcomer(peer):
                 self._guests[number] = peer
             else:
                 dropped.append(number)
         return dropped
 
+    @property
+    def expected(self) -> dict[int, Member]:
+        """Who is let in as whom this node knows."""
+        return {**self._lingering, **self.members}
+
+    @property
+    def removed(self) -> list[Departed]:
+        """Who is refused by the name of having been removed."""
+        return [gone for gone in self.departed if gone.number not in self._lingering]
+
     def admits(self, peer: Member) -> bool:
         """May a peer that has proved to be this one have a connection?"""
-        member = self.members.get(peer.number)
+        member = self.expected.get(peer.number)
         if member is not None:
             return member.id == peer.id
         return self._is_newcomer(peer) and (peer.number in self._guests or len(self._guests) < MEMBERS_MAX)
@@ -75,12 +90,12 @@ class Roster:
     def welcome(self, peer: Member) -> None:
         """`peer`, which is admitted, is connected now."""
         assert self.admits(peer)
-        if peer.number not in self.members:
+        if peer.number not in self.expected:
             self._guests[peer.number] = peer
 
     def part(self, number: int) -> bool:
         """The connection with `number` is over. True if this was all that there was to it, so that it is forgotten."""
-        return self._guests.pop(number, None) is not None or self._lingering.pop(number, None) is not None
+        return self._guests.pop(number, None) is not None
 
     def peer(self, number: int) -> Member | None:
         """Whoever has this number, if it may be connected with."""
@@ -88,3 +103,8 @@ class Roster:
 
     def _is_newcomer(self, peer: Member) -> bool:
         return peer.number > self._highest and peer.id not in self._departed_ids
+
+
+def _departed(gone: Departed) -> Member:
+    """What is known of a member that was gone before this node began to listen."""
+    return Member(gone.number, gone.id, f"member {gone.number}", "", "", 1, "", "", "")

@@ -280,10 +280,10 @@ class TcpTransport:
             role,
             self._identity,
             self._secret,
-            self._roster.members,
+            self._roster.expected,
             self._rng.token_bytes(NONCE_BYTES),
             None if dialled is None else dialled.number,
-            self._roster.departed,
+            self._roster.removed,
         )
         return PeerConnection(self, handshake, self._handler, self._clock, self._scheduler, dialled)
 
