@@ -1,5 +1,5 @@
-"""What users notice while the cluster changes: real nodes, N=3, R=W=2, half puts and half gets at a fixed rate, each get
-checked against the acknowledged puts (`quorate bench --check`).
+"""What users notice while the cluster changes: real nodes, N=3, R=W=2, half puts and half gets at a fixed rate, each
+get checked against the acknowledged puts (`quorate bench --check`).
 
     python benchmarks/membership.py [--rate OPS] [--keys 20000] [--healthy 10]
 

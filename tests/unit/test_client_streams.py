@@ -199,7 +199,9 @@ def test_while_a_node_is_silent_calls_go_to_others_long_before_an_attempt_is_giv
                 await turn()
             async with asyncio.timeout(10):
                 await arrived.wait()  # The node reads in a thread of its own.
-                while not node.silent_ms:
+                # Silence is part of a node's score. Where machine and nodes are slow, it takes more of it.
+                others = [other for other in db._calls._router.nodes.values() if other is not node]
+                while node.silent_ms <= 50 * max(other.latency_ms for other in others):
                     await asyncio.wait(stuck, timeout=streams._SWEEP_INTERVAL_S)
             asked = len(silent.sent(b"KV.GET"))
             assert asked == node.in_flight

@@ -1,7 +1,8 @@
 """Bucket properties: consistency as something a bucket declares, not a puzzle for every call.
 
-Properties are cluster metadata: decided together with the ring, and versioned with it (`core.ring.metadata`). A request of a client carries none, so no two clients can disagree about a
-bucket; requests between replicas carry the two bits that a replica needs (`durability`, `conflicts`).
+Properties are cluster metadata: decided together with the ring, and versioned with it (`core.ring.metadata`). A request
+of a client carries none, so no two clients can disagree about a bucket; requests between replicas carry the two bits
+that a replica needs (`durability`, `conflicts`).
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ A frame is one list of messages: everything sent to a peer within one turn of th
 reply repeats, the time that remains (`remaining_ms`), and the sender's ring version: a replica carries out a request
 only while it goes by the same ring (`core.ring.advance`).
 
-Tags 30 to 41 are the ring's own (`core.membership.ring_consensus`, `gossip`); 10 and 11 are not used any more. A new message gets a new tag; a message gets new fields only at its end, with defaults, so that wire
-versions N and N−1 understand each other.
+Tags 30 to 41 are the ring's own (`core.membership.ring_consensus`, `gossip`); 10 and 11 are not used any more. A new
+message gets a new tag; a message gets new fields only at its end, with defaults, so that wire versions N and N−1
+understand each other.
 """
 
 from __future__ import annotations
