@@ -242,13 +242,17 @@ def test_a_sloppy_write_or_read_says_nothing_about_quorums() -> None:
         assert checks(check_quorum_reads(history, observer_of(FIRST), 3)) == expected
 
 
+def three(key: bytes) -> tuple[int, ...]:
+    return (1, 2, 3)
+
+
 class Disks:
     """Four disks; 1, 2 and 3 are the replicas of the key."""
 
     def __init__(self, synced: bool) -> None:
         loop = VirtualLoop()
         self.disks = {number: Disk(loop, Streams(1).stream("disk", number)) for number in (1, 2, 3, 4)}
-        self.copies = Copies(self.disks, lambda key: [((1, 2, 3),)], synced, staying=lambda key: (1, 2, 3))
+        self.copies = Copies(self.disks, read=three, keepers=three, staying=three, synced=synced)
 
     def store(self, member: int, found: Record) -> None:
         body = encode_record(found)

@@ -99,7 +99,7 @@ class Changes:
         self.counts: dict[str, int] = {}
         if MEMBERSHIP in faults.enabled:
             faults.may_forget = self._may_forget
-        cluster.rings.on_newest = self._on_newest
+        cluster.rings.on_newest.append(self._on_newest)
         cluster.on_departed = self._on_departed
 
     def start(self) -> None:

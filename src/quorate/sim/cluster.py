@@ -108,7 +108,13 @@ class Cluster:
         self._disks: dict[int, Disk] = {}
         for number in numbers:
             self.add(founding_ring.member(number), self.founding, newborn=False)
-        self.copies = Copies(self._disks, self.rings.sides, defaults.durability == "fsync", staying=self.rings.staying)
+        self.copies = Copies(
+            self._disks,
+            read=self.rings.replicas,
+            keepers=self.rings.keepers,
+            staying=self.rings.staying,
+            synced=defaults.durability == "fsync",
+        )
         self.graves = observer.graves = Graves(
             horizon_ms=lambda: self.latest_wall_ms() - self.options.grace_ms + self.options.clock_skew_max_ms,
             now_us=lambda: loop.now_us,

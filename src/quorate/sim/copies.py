@@ -19,8 +19,6 @@ from quorate.sim.observer import hinted_record, known_clock
 
 CLOCKS_REMEMBERED_MAX = 20_000
 
-Sides = tuple[tuple[int, ...], ...]
-"""The replicas of a partition, before and after the plan under way; once if they are the same (`core.ring.joint`)."""
 Before = dict[bytes, bytes | None]
 """Key → what it would hold if the unsynced batches of a disk were lost; only keys that these touched."""
 
@@ -31,14 +29,16 @@ class Copies:
     def __init__(
         self,
         disks: Mapping[int, Disk],
-        sides: Callable[[bytes], list[Sides]],
+        read: Callable[[bytes], Container[int]],
+        keepers: Callable[[bytes], Container[int]],
         synced: bool,
         staying: Callable[[bytes], Container[int]],
     ) -> None:
-        """`synced`: only what has been synced is durable. `sides`: the replicas that must get a write, by each ring that
-        it may have been acknowledged by; `staying`: whose records can be relied on."""
+        """`synced`: only what has been synced is durable. `read`: who is read by the newest ring; `keepers`: who keeps
+        a key by any ring by which a write may have been acknowledged; `staying`: whose records can be relied on."""
         self._disks = disks
-        self._sides = sides
+        self._read = read
+        self._keepers = keepers
         self._staying = staying
         self._synced = synced
         self._clocks: dict[tuple[bytes, bytes], Clock] = {}
@@ -52,16 +52,18 @@ class Copies:
         """Members that were removed."""
 
     def count(self, stored_key: bytes, dot: Dot, strict: bool) -> int:
-        """How many nodes hold the event `dot` durably, as replicas or (unless `strict`) in hints: of each side, by the
-        ring that says the most."""
+        """How many nodes hold the event `dot` durably: of the side that is read by the newest ring, if only replicas
+        count (`strict`; see `quorums.py` for why that is enough to ask), or of all, as replicas or in hints."""
         holders = [member for member in self._disks if covers(self._durable_clock(member, stored_key), dot)]
-        hinted: dict[int, list[int]] = {}
-        if not strict:
-            for member in self._disks:
-                hinted[member] = [
-                    home for home, clock in self._durable_hints(member, stored_key).items() if covers(clock, dot)
-                ]
-        return max(min(_count_side(side, holders, hinted) for side in sides) for sides in self._sides(stored_key))
+        if strict:
+            return sum(member in self._read(stored_key) for member in holders)
+        hinting = [
+            member
+            for member in self._disks
+            if any(covers(clock, dot) for clock in self._durable_hints(member, stored_key))
+        ]
+        keepers = self._keepers(stored_key)
+        return len({*hinting, *(member for member in holders if member in keepers)})
 
     def home_knows(self, home: int, stored_key: bytes, clock: Clock) -> bool:
         """Does the replica `home` durably hold all of `clock`?"""
@@ -156,16 +158,15 @@ class Copies:
             stored_key, disk.synced_value(stored_key) if self._synced else disk.values[Space.DATA].get(stored_key)
         )
 
-    def _durable_hints(self, member: int, stored_key: bytes) -> dict[int, Clock]:
-        """Home → what the hint for it knows."""
+    def _durable_hints(self, member: int, stored_key: bytes) -> list[Clock]:
         disk = self._disks[member]
-        clocks = {}
+        clocks = []
         for home in self._disks:
             key = hint_key(home, stored_key)
             if key in disk.values[Space.HINTS]:
                 stored = disk.synced_value(key, Space.HINTS) if self._synced else disk.values[Space.HINTS][key]
                 if stored is not None:
-                    clocks[home] = hinted_record(key, stored).clock
+                    clocks.append(hinted_record(key, stored).clock)
         return clocks
 
     def _clock(self, stored_key: bytes, stored: bytes | None) -> Clock:
@@ -178,10 +179,3 @@ class Copies:
                 self._clocks.clear()
             clock = self._clocks[stored_key, stored] = known_clock(stored_key, stored)
         return clock
-
-
-def _count_side(side: tuple[int, ...], holders: list[int], hinted: dict[int, list[int]]) -> int:
-    """The nodes that hold an event for one side: each counts once."""
-    found = dict.fromkeys((member for member in holders if member in side), True)
-    found.update((member, True) for member, homes in hinted.items() if any(home in side for home in homes))
-    return len(found)

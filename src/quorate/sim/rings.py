@@ -44,8 +44,8 @@ class Rings:
         self._gone_by: dict[int, tuple[int, int]] = {}
         self._recent: list[KnownRing] = []
         self.violations: list[Violation] = []
-        self.on_newest: Callable[[Transition | None, StagedRing], None] = lambda before, ring: None
-        """Called with the plan that was under way, and the ring that is the newest from now on."""
+        self.on_newest: list[Callable[[Transition | None, StagedRing], None]] = []
+        """Each is called with the plan that was under way, and the ring that is the newest from now on."""
         self.gone_by_now: Callable[[], list[int]] = list
         """The ring versions that members which run go by."""
         self._learn(founding)
@@ -89,7 +89,8 @@ class Rings:
             self.newest.superseded_us = self._now_us()
         self._ids[value.position] = value
         self._recent.append(KnownRing(value, metadata, JointPlacements(metadata.ring)))
-        self.on_newest(before, metadata.ring)
+        for tell in self.on_newest:
+            tell(before, metadata.ring)
 
     def recent(self) -> list[KnownRing]:
         """Those by which a request may have been carried out that is answered now."""
@@ -119,11 +120,6 @@ class Rings:
         for known in self.recent():
             found.update(dict.fromkeys(known.joint.of(partition, self._n).homes, True))
         return found
-
-    def sides(self, stored_key: bytes) -> list[tuple[tuple[int, ...], ...]]:
-        """The replicas that must get a write, by each ring of late."""
-        partition = _partition(stored_key)
-        return [known.joint.of(partition, self._n).sides for known in self.recent()]
 
     def staying(self, stored_key: bytes) -> list[int]:
         """Who keeps a key by the newest ring, on both its sides."""

@@ -34,6 +34,7 @@ from quorate.sim.graves import dead_since_ms
 from quorate.sim.history import Violation
 from quorate.sim.loop import VirtualLoop
 from quorate.sim.observer import Observer, readable_record
+from quorate.sim.quorums import check_quorums
 from quorate.sim.random_streams import SeededRng, Streams
 from quorate.sim.trace import Trace
 from quorate.sim.tree_check import check_trees
@@ -177,6 +178,7 @@ class Simulation:
         self.faults = Faults(self.cluster, self.workload, streams, self.trace, options.faults)
         self.changes = Changes(self.cluster, self.faults, streams)
         self.changing = MEMBERSHIP in self.faults.enabled
+        self.cluster.rings.on_newest.append(lambda before, ring: self._check_quorums())
         if availability is not None:
             self.faults.on_victim = lambda number: setattr(availability, "victim", number)
         self.observer.on_hint_removed = self._on_hint_removed
@@ -324,6 +326,10 @@ class Simulation:
             self._wait(lambda answers=answers: bool(answers), 3_000)  # type: ignore[misc]
             if not answers or isinstance(answers[0], Failure):
                 self.violations.append(Violation("heal", f"a healthy cluster does not set a bucket: {answers}"))
+
+    def _check_quorums(self) -> None:
+        if self.changing and self.workload.issuing:
+            self.violations += check_quorums(self.cluster, self.workload.history)
 
     def _on_hint_removed(self, member: int, home: int, stored_key: bytes, clock: Clock, created_ms: int) -> None:
         """A hint may go when its home durably holds what it said, and not before (hard case 15); or when it is half of
