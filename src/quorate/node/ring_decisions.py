@@ -183,7 +183,9 @@ class RingDecisions:
             return
         proposer = self._proposer
         if proposer is None:
-            self._retry(NO_BALLOT)  # The disk has not answered yet.
+            # The disk has not answered yet. Should it do so before the next attempt, this one would have no time limit.
+            self._attempt += 1
+            self._retry(NO_BALLOT)
         elif proposer.outcome is None:
             proposer.on_timeout()
             self._send([])
@@ -202,9 +204,11 @@ class RingDecisions:
         def learned(_: object) -> None:
             if outcome.end is End.DECIDED:
                 self._announce(ring)
+            if self._current is not request:
+                return
             if ours:
                 self._finish(None)
-            elif self._current is request:
+            else:
                 self._retry(NO_BALLOT, soon=True)
 
         self._node.rings.settle(self._chain.learn(ring), learned, lambda: self._disk_failed(request))

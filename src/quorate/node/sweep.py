@@ -165,12 +165,14 @@ class Sweep:
             digest, _, body = unpack(key, stored)
         except DamagedRecord:
             node.records.on_damaged(key)
+            if self._drops(key):
+                node.records.remove_damaged(key)  # No exchange looks at this partition any more.
             return False
         try:
             _, placement = self._placed(key)
             if not placement.stores:
-                if not node.view.told or node.view.ring.transition is not None:
-                    return False  # Rule D of `core.ring.advance`.
+                if not self._drops(key):
+                    return False
                 self._strays.append((key, digest))
                 return len(self._strays) >= COLLECT_BATCH_ENTRIES
             if node.view.ring.transition is not None and placement.sides:
@@ -185,6 +187,16 @@ class Sweep:
         batch = self._batches.setdefault(placement.homes, [])
         batch.append((key, digest))
         return len(batch) >= COLLECT_BATCH_ENTRIES
+
+    def _drops(self, key: bytes) -> bool:
+        """May this node forget what it holds under `key`, by rule D of `core.ring.advance`?"""
+        view = self._node.view
+        if not view.told or view.ring.transition is not None:
+            return False
+        try:
+            return not self._placed(key)[1].stores
+        except IndexError:
+            return False
 
     def _placed(self, key: bytes) -> tuple[BucketView, Placement]:
         """Where a storage key belongs. Raises `IndexError` if that is nowhere."""
