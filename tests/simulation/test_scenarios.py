@@ -285,7 +285,7 @@ def test_a_home_and_its_stand_in_count_once() -> None:
     coordinator, slow, silent = story.replicas(b"k")
     stored_key = story.cluster.locate(BUCKET, b"k")
     partition = int.from_bytes(stored_key[:2], "big")
-    _, unreachable = story.cluster.preference_lists.of(partition, 3).fallbacks
+    _, unreachable = story.cluster.rings.newest.joint.of(partition, 3).fallbacks
     links = story.cluster.network.links
     for lost in ((coordinator, silent), (coordinator, unreachable)):
         links[lost].loss = 1.0
