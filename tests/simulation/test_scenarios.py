@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from quorate.core.membership.ring_ledger import LedgerState
 from quorate.core.ports import Space
+from quorate.core.ring.metadata import of_value
 from quorate.core.store import Admin, Failure, GetRequest, GetResult, KeysPage, KeysRequest, PutRequest, PutResult
+from quorate.node.documents import opened
+from quorate.node.ring_keeper import LEDGER_KEY
 from quorate.sim.run import SimOptions, Simulation
 
 BUCKET = b"carts"
@@ -354,6 +360,7 @@ def test_bucket_properties_survive_a_loss_of_power_in_either_mode() -> None:
         story.set_bucket(strict="true")
         kept = 0
         for machine in story.cluster.machines.values():
-            stored = machine.disk.synced_value(b"buckets", Space.META)
-            kept += stored is not None and stored == machine.disk.values[Space.META][b"buckets"]
+            stored = opened(machine.disk.synced_value(LEDGER_KEY, Space.META) or b"")
+            assert stored is not None
+            kept += of_value(msgspec.msgpack.decode(stored, type=LedgerState).ring).properties(BUCKET).strict
         assert kept == 5
