@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from quorate.core.buckets import default_properties
-from quorate.core.membership import gossip, ring_consensus
+from quorate.core.membership import ring_consensus
 from quorate.core.messages import Message
 from tests.unit.membership_cluster import MembershipCluster
 
@@ -22,11 +22,8 @@ ABOUT_RINGS = (
     ring_consensus.RecallQuestion,
     ring_consensus.RecallAnswer,
     ring_consensus.RingAsk,
-    gossip.GossipSyn,
-    gossip.GossipDigest,
-    gossip.GossipStates,
 )
-"""All by which one node may hear of another's ring."""
+"""All that brings a ring. Gossip only says that there is a newer one."""
 
 Envelope = tuple[int, int, Message]
 """(sender, receiver, message)"""
@@ -39,7 +36,7 @@ class HoldingCluster(MembershipCluster):
         self.held: list[Envelope] = []
         self.holds: Callable[[int, int, Message], bool] = lambda sender, target, message: False
         self.deaf: tuple[int, ...] = ()
-        """Members that hear nothing of any ring, and that nobody hears anything of any ring from."""
+        """Members that no ring reaches, and that have no part in decisions."""
         super().__init__(size, defaults=msgspec.structs.replace(default_properties(size), strict=strict))
 
     def transmit(self, sender: int, target: int, message: Message) -> None:

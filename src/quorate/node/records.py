@@ -91,8 +91,11 @@ class RecordStore:
         self._clock = clock
         self._count = count
 
-    def read(self, key: bytes) -> Stored | None:
-        """What is stored under `key`, checked. Raises `DamagedRecord`, `StorageError`."""
+    def read(self, key: bytes, remember: bool = True) -> Stored | None:
+        """What is stored under `key`, checked. Raises `DamagedRecord`, `StorageError`.
+
+        `remember` false: do not let it push out of the cache what clients use.
+        """
         found = self._cache.get(key)
         if found is not None:
             return found
@@ -106,7 +109,8 @@ class RecordStore:
             raise
         if self._trees.counts_as_absent(key):
             self._trees.found_whole(key)
-        self._cache.put(key, found)
+        if remember:
+            self._cache.put(key, found)
         return found
 
     def on_damaged(self, key: bytes) -> None:

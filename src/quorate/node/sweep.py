@@ -276,7 +276,7 @@ class Sweep:
         await admission(node, 1)
         bucket, placement = self._placed(key)
         try:
-            stored = node.records.read(key)
+            stored = node.records.read(key, remember=False)
         except DamagedRecord:
             return False
         if placement.stores or stored is None or stored[0] != digest:
