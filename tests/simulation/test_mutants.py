@@ -298,7 +298,7 @@ MUTANTS: list[tuple[Mutate, set[str], SimOptions, int]] = [
     (nobody_checks_checksums, {"F", "C", "record", "exception"}, SimOptions(seconds=20, faults=(BIT_FLIP,)), 15),
     (the_walk_counts_again_what_writes_have_counted, {"T"}, SimOptions(seconds=20, faults=("kill", "power")), 15),
     (trees_on_the_disk_are_always_believed, {"T"}, SimOptions(seconds=20, faults=("kill", "restart")), 15),
-    (replicas_never_compare, {"C"}, SimOptions(seconds=20, faults=("partition", "kill")), 15),
+    (replicas_never_compare, {"C"}, SimOptions(seconds=20, faults=("partition", "kill")), 40),
 ]
 
 
