@@ -8,13 +8,15 @@ from math import inf
 import pytest
 
 from quorate.core.limits import PEER_PING_INTERVAL_MS, PEER_SILENCE_TIMEOUT_MS
-from quorate.core.messages import Message, StatusRequest
+from quorate.core.messages import Candidacy, CandidacyReply, Message, StatusRequest
+from quorate.core.ring.transition import Departed
 from quorate.sim.clocks import MachineClock
 from quorate.sim.cluster import make_ring
 from quorate.sim.loop import Process, VirtualLoop
-from quorate.sim.network import Network, SimTransport
+from quorate.sim.network import Network
 from quorate.sim.random_streams import Streams
 from quorate.sim.trace import Trace
+from quorate.sim.transport import SimTransport
 
 SILENCE_MS = PEER_SILENCE_TIMEOUT_MS + PEER_PING_INTERVAL_MS
 
@@ -40,6 +42,12 @@ class Listener:
 
     def on_disconnected(self, member: int) -> None:
         self.links.append(f"-{member}")
+
+    def on_candidacy(self, message: Candidacy, answer: Callable[[CandidacyReply], None]) -> None:
+        raise AssertionError("nobody is a candidate here")
+
+    def on_removed(self, reason: str) -> None:
+        self.links.append("removed")
 
 
 class Lab:
@@ -253,3 +261,49 @@ def test_every_connect_is_followed_by_one_disconnect_whatever_happens(seed: int)
         for peer in "123":
             changes = [change[0] for change in listener.links if change[1] == peer]
             assert changes == [("+", "-")[turn % 2] for turn in range(len(changes))]
+
+
+def with_members(lab: Lab, number: int, members: tuple[int, ...], removed: int = 0, lingers: bool = False) -> None:
+    """Have this node go by a ring of these members, from which `removed` was removed."""
+    departed = [Departed(removed, "")] if removed else []
+    chosen = [member for member in lab.ring.members if member.number in members]
+    lab.transports[number].set_members(chosen, departed, [removed] if lingers else [])
+
+
+def test_a_newcomer_that_only_one_side_knows_is_let_in() -> None:
+    lab = Lab(nodes=3)
+    lab.die(3)
+    lab.run(100)
+    with_members(lab, 1, (1, 2))
+    lab.start(3)
+    lab.run(2_000)
+    assert lab.transports[1].connected(3) and lab.transports[3].connected(1)
+
+
+def test_a_number_that_is_none_of_a_newcomer_is_not_let_in() -> None:
+    lab = Lab(nodes=3)
+    with_members(lab, 3, (1, 3))
+    lab.run(2_000)
+    assert not lab.transports[3].connected(2) and not lab.transports[2].connected(3)
+    assert "removed" not in lab.listeners[2].links
+
+
+def test_who_was_removed_loses_its_connection_and_is_told_why() -> None:
+    lab = Lab(nodes=3)
+    with_members(lab, 1, (1, 3), removed=2)
+    lab.run(2_000)
+    assert lab.linked() == (False, False) and lab.transports[2].connected(3)
+    assert lab.listeners[2].links[-1] == "removed"
+
+
+def test_who_lingers_keeps_its_connection_and_may_have_another() -> None:
+    lab = Lab(nodes=3)
+    with_members(lab, 1, (1, 3), removed=2, lingers=True)
+    lab.run(2_000)
+    assert lab.linked() == (True, True)
+    lab.network.reset(1, 2)
+    lab.run(2_000)
+    assert lab.linked() == (True, True)
+    with_members(lab, 1, (1, 3), removed=2)
+    lab.run(2_000)
+    assert lab.linked() == (False, False) and lab.listeners[2].links[-1] == "removed"

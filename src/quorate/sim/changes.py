@@ -316,13 +316,23 @@ class Changes:
         if ring.transition is not None or not self._everybody_knows():
             return  # Whoever was said to have stopped for good has to stay so until all are past that.
         gone = [one.number for one in ring.departed if one.number in cluster.machines]
-        down = [number for number in gone if not cluster.machines[number].up]
-        if down:
-            number = self._rng.choice(down)
-            self._count("revive", "started")
-            self._faults.note("membership", f"n{number}, which was removed, is started again")
-            cluster.start(number)
-            self._after(self._rng.uniform(2_000.0, 10_000.0), lambda: self._down_again(number))
+        if not gone:
+            return
+        number = self._rng.choice(gone)
+        if cluster.machines[number].up:
+            cluster.kill(number)
+            self._count("revive", "killed while it left")
+        self._count("revive", "started")
+        self._faults.note("membership", f"n{number}, which was removed, is started again")
+        self._after(self._rng.uniform(0.0, 1_000.0), lambda: self._start_removed(number))
+
+    def _start_removed(self, number: int) -> None:
+        machine = self._cluster.machines[number]
+        if not machine.up:
+            self._cluster.start(number)
+            life = machine.lives
+            delay_ms = self._rng.uniform(2_000.0, 20_000.0)
+            self._after(delay_ms, lambda: self._down_again(number) if machine.lives == life else None)
 
     def _down_again(self, number: int) -> None:
         machine = self._cluster.machines[number]

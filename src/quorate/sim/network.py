@@ -227,7 +227,7 @@ class Network:
     def _refuse(self, first: SimTransport, low: int, second: SimTransport, high: int) -> None:
         """One of them wants the other, and is not let in; if it was removed, it is told so."""
         for refusing, number, refused, peer in ((first, low, second, high), (second, high, first, low)):
-            if peer in refusing.departed and number in refused.peers:
+            if peer in refusing.removed and number in refused.peers:
                 self._trace.event(
                     self._loop.now_us,
                     peer,

@@ -2,7 +2,7 @@
 
 Who lets whom in is what a real handshake settles (see `core.ports.Transport.set_members`): a member is let in, and so
 is a newcomer that this node has not heard of yet, whose number is above all that it knows. Whoever was removed is
-refused by that name, keeps the connection that it has while it lingers, and gets no other.
+refused by that name, unless this node lets it linger.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ class SimTransport:
         self.handler: PeerHandler | None = None
         self.connections: dict[int, Connection] = {}
         self.peers: list[int] = []
-        self.departed: dict[int, bool] = {}
-        """Numbers that are refused as removed."""
+        self.removed: dict[int, bool] = {}
+        """Numbers that are refused by that name."""
+        self._lingering: dict[int, bool] = {}
         self._highest = member
         self.listening = False
         """The node has said who belongs to its cluster."""
@@ -70,16 +71,18 @@ class SimTransport:
     ) -> None:
         self.listening = True
         self.peers = [member.number for member in members if member.number != self._member]
-        self.departed = {gone.number: True for gone in departed}
-        self._highest = max(self._member, *self.peers, *self.departed, 0)
+        gone = {one.number: True for one in departed}
+        self._lingering = {number: True for number in lingering if number in gone}
+        self.removed = {number: True for number in gone if number not in self._lingering}
+        self._highest = max(self._member, *self.peers, *gone, 0)
         for number in list(self.connections):
-            if not self.admits(number) and number not in lingering:
+            if not self.admits(number):
                 self._network.drop(self._member, number)
         self._network.wants_peers(self._member)
 
     def admits(self, number: int) -> bool:
         """Is a member of this number let in?"""
-        return number in self.peers or (number > self._highest and number not in self.departed)
+        return number in self.peers or number in self._lingering or number > self._highest
 
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, {}
