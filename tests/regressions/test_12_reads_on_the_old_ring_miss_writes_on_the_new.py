@@ -25,7 +25,7 @@ COURSE = [BEFORE, READ_OLD, READ_NEW, AFTER]
 STAGES = {BEFORE: None, READ_OLD: Stage.READ_OLD, READ_NEW: Stage.READ_NEW, AFTER: None}
 PAIRS = [(older, newer) for older in COURSE for newer in COURSE if COURSE.index(older) < COURSE.index(newer)]
 TIMEOUT_MS = 50_000
-KEYS = ALL_KEYS[:24]
+KEYS = ALL_KEYS[:16]
 R = W = 2
 
 
@@ -104,7 +104,7 @@ def check_read(answers: dict[bytes, Any], prefix: bytes) -> None:
         assert prefix + key in [sibling.value for sibling in answer.siblings], f"a read of {key!r} missed {prefix!r}"
 
 
-@pytest.mark.parametrize("deaf", [(1,), (3,), (4,), (1, 2), (1, 3), (1, 4), (3, 4)])
+@pytest.mark.parametrize("deaf", [(1,), (3,), (4,), (1, 2), (1, 3), (1, 4), (3, 4), (1, 5), (4, 5)])
 @pytest.mark.parametrize(("older", "newer"), PAIRS)
 def test_no_read_misses_a_write_of_another_version(older: str, newer: str, deaf: tuple[int, ...]) -> None:
     cluster, reached = at_versions(older, newer, deaf)
