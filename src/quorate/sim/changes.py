@@ -67,7 +67,7 @@ ACTS = (
     "revive",
 )
 
-ACTS_MEANWHILE = ("move", "property", "abort", "wait", "wait", "wait")
+ACTS_MEANWHILE = ("move", "property", "abort", "revive", "wait", "wait", "wait")
 """What is mostly done while a plan is under way."""
 
 
@@ -94,6 +94,8 @@ class Changes:
         """Plan → what kind of change it is."""
         self._lost = 0
         """The member that was killed for good, until it is a member no more."""
+        self._burnt: list[int] = []
+        """All that were killed for good."""
         self.removals = 0
         self.violations: list[Violation] = []
         self.counts: dict[str, int] = {}
@@ -263,6 +265,7 @@ class Changes:
         if machine is None or not self._may_go(victim):
             return
         self._lost = victim
+        self._burnt.append(victim)
         self._cluster.copies.leaving[victim] = machine.gone = True
         if machine.up:
             self._cluster.kill(victim)
@@ -312,10 +315,9 @@ class Changes:
     def _revive(self) -> None:
         """Start a removed member from its old disk: it must come to nothing."""
         cluster = self._cluster
-        ring = cluster.ring
-        if ring.transition is not None or not self._everybody_knows():
-            return  # Whoever was said to have stopped for good has to stay so until all are past that.
-        gone = [one.number for one in ring.departed if one.number in cluster.machines]
+        gone = [one.number for one in cluster.ring.departed if one.number in cluster.machines]
+        if not self._everybody_knows():  # Who was said to have stopped for good has to stay so until all are past that.
+            gone = [number for number in gone if number not in self._burnt]
         if not gone:
             return
         number = self._rng.choice(gone)
