@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from quorate.core.ports import Space
-from quorate.core.record import Clock
 from quorate.sim.cluster import Cluster
 from quorate.sim.days import Days
 from quorate.sim.loop import Process
@@ -69,6 +68,7 @@ class Faults:
         """`kinds`: those that may occur at all; the seed chooses among them, unless there is only one."""
         self._cluster = cluster
         self._history = workload.history
+        self._promised = workload.promised
         self._trace = trace
         self._rng = rng = streams.stream("faults")
         self.enabled = [kind for kind in KINDS[:-1] if (rng.chance(0.5) and kind in kinds) or kinds == (kind,)]
@@ -262,16 +262,6 @@ class Faults:
         if only_key is not None:
             clocks = {only_key: clocks[only_key]} if only_key in clocks else {}
         return self._cluster.copies.can_lose(clocks, victim, wiped, others_may_lose_unsynced)
-
-    def _promised(self) -> dict[bytes, Clock]:
-        """What is acknowledged. A write under way may be so already, and the client not know it yet."""
-        observer = self._cluster.observer
-        clocks = {key: dict(clock) for key, clock in observer.acked_clocks().items()}
-        for write in self._history.writes:
-            for actor, counter in observer.dots_of(write) if write.attempts_open else ():
-                clock = clocks.setdefault(write.storage_key, {})
-                clock[actor] = max(clock.get(actor, 0), counter)
-        return clocks
 
     def _crash_loop(self, rng: SeededRng) -> str:
         """Killed again and again soon after each start: young processes meet what their former lives have left."""

@@ -185,6 +185,17 @@ class Workload:
                 message = f"write #{entry.number} of {entry.storage_key!r} is acknowledged with w={entry.w} and has"
                 self.violations.append(Violation("W", f"{message} {copies} durable copies of its dots {dots}"))
 
+    def promised(self) -> dict[bytes, Clock]:
+        """Storage key → a clock that covers what is acknowledged. A write under way may be so already, and the client not
+        know it yet."""
+        observer = self.cluster.observer
+        clocks = {key: dict(clock) for key, clock in observer.acked_clocks().items()}
+        for write in self.history.writes:
+            for actor, counter in observer.dots_of(write) if write.attempts_open else ():
+                clock = clocks.setdefault(write.storage_key, {})
+                clock[actor] = max(clock.get(actor, 0), counter)
+        return clocks
+
     def _answered(self, client: Client, node: int, attempt: Attempt, result: Result) -> None:
         if attempt.done:
             if self._pending.get(node, {}).get(attempt.number) is None and attempt.patience is None:
