@@ -99,7 +99,7 @@ def what_goes_is_dropped_as_soon_as_it_is_not_read(patch: pytest.MonkeyPatch) ->
 
 
 def what_is_kept_no_more_is_not_offered(patch: pytest.MonkeyPatch) -> None:
-    async def offer(self: Any, homes: Any, batch: Any) -> None:
+    async def offer(self: Any, homes: Any, batch: Any, version: int) -> None:
         for key, digest in batch:
             self._node.records.remove(key, digest, lambda argument, durable: None, None)
 

@@ -241,20 +241,25 @@ class Sweep:
         ]
 
     async def _hand_over(self, entries: list[Entry]) -> None:
-        """Forget records that this node is no replica of, each when all who are hold it, or have taken it in."""
+        """Forget records that this node is no replica of, each when all who are hold it, or have taken it in.
+
+        All by one ring: by the next one this node may keep them, and may count as filled with them.
+        """
         node = self._node
+        version = node.view.version
         groups: dict[tuple[int, ...], list[Entry]] = {}
-        for entry in entries:
+        for entry in filter(lambda found: self._drops(found[0]), entries):
             groups.setdefault(self._placed(entry[0])[1].homes, []).append(entry)
         for homes, group in groups.items():
             for first in range(0, len(group), OFFER_ENTRIES_MAX):
                 batch = group[first : first + OFFER_ENTRIES_MAX]
                 await admission(node, 1 + len(batch) // RECORDS_PER_OPERATION)
-                await self._offer(homes, batch)
+                if node.view.version != version:
+                    return
+                await self._offer(homes, batch, version)
 
-    async def _offer(self, homes: tuple[int, ...], batch: list[Entry]) -> None:
+    async def _offer(self, homes: tuple[int, ...], batch: list[Entry], version: int) -> None:
         node = self._node
-        version = node.view.version
         answers = await self._asked(homes, lambda number: Offer(number, COLLECT_TIMEOUT_MS, version, batch))
         held = {home: frozenset(found.places) for home, found in answers.items() if found.status == Status.OK}
         for place, (key, digest) in enumerate(batch):
@@ -262,7 +267,7 @@ class Sweep:
             if node.view.version != version:
                 return
             given = not lacking or await self._give(lacking, key, digest)
-            if given and len(held) == len(homes):
+            if given and len(held) == len(homes) and node.view.version == version:
                 node.records.remove(key, digest, _ignore, None)
                 node.count("strays_handed_over")
 

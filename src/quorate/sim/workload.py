@@ -186,8 +186,8 @@ class Workload:
                 self.violations.append(Violation("W", f"{message} {copies} durable copies of its dots {dots}"))
 
     def promised(self) -> dict[bytes, Clock]:
-        """Storage key → a clock that covers what is acknowledged. A write under way may be so already, and the client not
-        know it yet."""
+        """Storage key → a clock that covers what is acknowledged, also of writes under way: they may be so already, and
+        the client not know it yet."""
         observer = self.cluster.observer
         clocks = {key: dict(clock) for key, clock in observer.acked_clocks().items()}
         for write in self.history.writes:
