@@ -51,12 +51,14 @@ class Copies:
         self.gone: dict[int, bool] = {}
         """Members that were removed."""
 
-    def count(self, stored_key: bytes, dot: Dot, strict: bool) -> int:
+    def count(self, stored_key: bytes, dot: Dot, strict: bool, quorum: bool = True) -> int:
         """How many nodes hold the event `dot` durably: of the side that is read by the newest ring, if only replicas
-        count (`strict`; see `quorums.py` for why that is enough to ask), or of all, as replicas or in hints."""
+        count (`strict`; see `quorums.py` for why that is enough to ask, if W was that of the bucket at least: `quorum`),
+        or of all, as replicas or in hints."""
         holders = [member for member in self._disks if covers(self._durable_clock(member, stored_key), dot)]
         if strict:
-            return sum(member in self._read(stored_key) for member in holders)
+            wanted = (self._read if quorum else self._keepers)(stored_key)
+            return sum(member in wanted for member in holders)
         hinting = [
             member
             for member in self._disks

@@ -180,7 +180,8 @@ class Workload:
         observer.acknowledged(entry, clock)
         dots = observer.acked_dots(entry, clock)
         if dots and not self.history.lost_since(entry.storage_key, invoked_us):
-            copies = max(self.cluster.copies.count(entry.storage_key, dot, entry.strict) for dot in dots)
+            count, quorum = self.cluster.copies.count, entry.w >= self.cluster.defaults.w
+            copies = max(count(entry.storage_key, dot, entry.strict, quorum) for dot in dots)
             if copies + self.cluster.still_damaged(entry.storage_key) < entry.w:
                 message = f"write #{entry.number} of {entry.storage_key!r} is acknowledged with w={entry.w} and has"
                 self.violations.append(Violation("W", f"{message} {copies} durable copies of its dots {dots}"))
