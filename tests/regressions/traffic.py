@@ -119,7 +119,11 @@ class Traffic:
     def _ask(self, start: Callable[[Any, Callable[[Any], None]], None], done: Callable[[Any], None]) -> None:
         """Through any node that runs. One that dies over it has done no one knows what."""
         cluster = self.cluster
-        number = self._random.choice(cluster.running())
+        running = cluster.running()
+        if not running:
+            done(Failure("unavailable", "nobody runs"))
+            return
+        number = self._random.choice(running)
         answers: list[Any] = []
         self.pending += 1
 
