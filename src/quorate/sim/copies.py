@@ -53,8 +53,8 @@ class Copies:
 
     def count(self, stored_key: bytes, dot: Dot, strict: bool, quorum: bool = True) -> int:
         """How many nodes hold the event `dot` durably: of the side that is read by the newest ring, if only replicas
-        count (`strict`; see `quorums.py` for why that is enough to ask, if W was that of the bucket at least: `quorum`),
-        or of all, as replicas or in hints."""
+        count (`strict`; `quorums.py` says why that is enough to ask if W was that of the bucket at least, `quorum`), or
+        of all, as replicas or in hints."""
         holders = [member for member in self._disks if covers(self._durable_clock(member, stored_key), dot)]
         if strict:
             wanted = (self._read if quorum else self._keepers)(stored_key)
