@@ -63,14 +63,18 @@ def test_the_seam_of_the_ring_has_no_owner_twice() -> None:
 def assert_joint_placed(ring: StagedRing) -> None:
     """In one stage: each side has N replicas on different nodes, and everybody is a home or a fallback, once."""
     placements = JointPlacements(ring)
+    assert ring.transition is not None
+    sides = (ring.transition.before, ring.transition.after)
     everybody = sorted(member.number for member in ring.members)
     for partition in range(ring.partitions):
         placement = placements.of(partition, N)
         for replicas in (placement.replicas, *placement.sides):
             assert len(set(replicas)) == len(replicas), f"partition {partition} has a member twice: {replicas}"
-        assert len(placement.replicas) >= min(N, len(everybody) - 1)
-        assert placement.replicas in placement.sides or placement.sides == (placement.replicas,)
+        assert placement.replicas in placement.sides
         assert sorted((*placement.homes, *placement.fallbacks)) == everybody
+        for side, replicas in zip(sides, placement.sides, strict=True) if placement.changing else ():
+            assert len(replicas) == min(N, len(side.members))
+            assert set(replicas) <= {member.number for member in side.members}, "nobody stands for the other side"
 
 
 def carried_out(ring: StagedRing, plan: Plan) -> StagedRing:
