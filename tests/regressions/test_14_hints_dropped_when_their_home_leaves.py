@@ -1,12 +1,13 @@
 """Hard case 14: hints were dropped when their home left or was replaced (scylladb#20558, #24980).
 
 An acknowledged write may exist nowhere else. What was kept for a member that is gone goes to the replicas that the
-key has now, of which the holder itself may be one.
+key has now, of which the holder itself may be one; what the leaver keeps for others goes before it does.
 """
 
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from quorate.core.buckets import default_properties
 from quorate.core.ports import Space
@@ -14,8 +15,9 @@ from quorate.core.ring.create import create_ring
 from quorate.core.ring.metadata import ClusterMetadata, to_value
 from quorate.core.ring.ring import Ring
 from quorate.core.ring.transition import staged
-from quorate.core.store import PutResult
+from quorate.core.store import PutResult, Wish
 from quorate.node.ring_keeper import LEDGER_KEY
+from tests.unit.membership_cluster import KEYS, MembershipCluster
 from tests.unit.small_cluster import SmallCluster, member
 
 
@@ -101,3 +103,83 @@ def test_while_some_replica_is_away_the_hint_stays_and_hints_of_other_keys_go() 
     cluster.join(away)
     cluster.world.run(5_000)
     assert cluster.hints() == {}
+
+
+LEAVER, AWAY, HOLDER = 5, 2, 1
+WISHES = {"leave": Wish("leave", "n5"), "replace": Wish("replace", "n5", by="n6")}
+
+
+def only_in_a_hint(cluster: MembershipCluster, holder: int, home: int) -> list[bytes]:
+    """Keys of which an acknowledged write is nowhere but in the hint that `holder` keeps for `home`.
+
+    It was written with W=1 when the holder could reach nobody. The hints for the other homes were lost with its disk.
+    """
+    others = [number for number in cluster.running() if number != holder]
+    keys = [
+        key for key in KEYS if holder in cluster.preference_list(key)[1] and home in cluster.preference_list(key)[0]
+    ]
+    for number in others:
+        cluster.cut(holder, number)
+    for key in keys:
+        assert isinstance(cluster.put(holder, key, b"hint-" + key, w=1), PutResult)
+    cluster.nodes[holder]._shared.commits.flush()
+    hints = [place for place in cluster.engines[holder].data if place[0] == Space.HINTS]
+    for place in hints:
+        if int.from_bytes(place[1][:2], "big") != home:
+            del cluster.engines[holder].data[place]
+    cluster.kill(holder)
+    cluster._cut.clear()
+    cluster.join(holder)
+    assert cluster.hints() == {holder: {home: len(keys)}} and len(keys) >= 3
+    return keys
+
+
+def check_kept(cluster: MembershipCluster, keys: list[bytes]) -> None:
+    cluster.run_until(lambda: cluster.hints() == {}, "no hint stays", 180_000)
+    cluster.check_agreement()
+    for key in keys:
+        for number in cluster.running():
+            # All three: it went home, which is one replica, and these nodes compare nothing by themselves.
+            assert cluster.values(number, key, r=3) == [b"hint-" + key], "no acknowledged write is lost (D)"
+    cluster.check_places()
+    bodies = [cluster.bodies(key) for key in keys]
+    members = [list(cluster.nodes).index(member.number) for member in cluster.ring_now().members]
+    assert all(len({found[place] for place in members} - {None}) == 1 for found in bodies), "all alike (C)"
+
+
+@pytest.mark.parametrize("wish", list(WISHES))
+def test_what_others_keep_for_a_member_that_stopped_survives_the_plan(wish: str) -> None:
+    cluster = MembershipCluster(5)
+    cluster.wait_to_join(6)
+    cluster.kill(LEAVER)
+    keys = only_in_a_hint(cluster, HOLDER, LEAVER)
+    cluster.begin(3, msgspec.structs.replace(WISHES[wish], stopped=True))
+    cluster.until_steady()
+    check_kept(cluster, keys)
+
+
+@pytest.mark.parametrize(
+    ("wish", "returns"),
+    [
+        ("leave", "during the plan"),  # It is to be filled as well, so the plan waits for it.
+        ("replace", "during the plan"),
+        ("replace", "never"),
+        ("replace", "after it"),
+    ],
+)
+def test_what_the_leaver_keeps_for_another_survives_the_plan(wish: str, returns: str) -> None:
+    cluster = MembershipCluster(5)
+    cluster.wait_to_join(6)
+    cluster.kill(AWAY)
+    keys = only_in_a_hint(cluster, LEAVER, AWAY)
+    cluster.begin(3, WISHES[wish])
+    if returns == "during the plan":
+        cluster.world.run(300)
+        cluster.join(AWAY)
+    cluster.run_until(lambda: cluster.ended == [LEAVER], "it ends, and not before it has handed over", 300_000)
+    if returns == "after it":
+        cluster.join(AWAY)
+    if returns != "never":
+        check_kept(cluster, keys)
+    for key in keys:
+        assert cluster.values(3, key, r=2) == [b"hint-" + key], "no acknowledged write is lost (D)"
