@@ -115,20 +115,29 @@ class Cluster:
             staying=self.rings.staying,
             synced=defaults.durability == "fsync",
         )
-        self.graves = observer.graves = Graves(
+        self.graves = self._make_graves(observer)
+        self._make_hooks()
+
+    def _make_graves(self, observer: Observer) -> Graves:
+        """What has been collected, judged by where each record lies."""
+        graves = observer.graves = Graves(
             horizon_ms=lambda: self.latest_wall_ms() - self.options.grace_ms + self.options.clock_skew_max_ms,
-            now_us=lambda: loop.now_us,
+            now_us=lambda: self.loop.now_us,
             replicas=self.replicas,
             known=self._known,
         )
-        self.graves.homes_of = self._homes_of
-        self.graves.homes_of_late = self.rings.homes_without
-        self.graves.too_old = lambda record: beyond_horizon(record, self.latest_wall_ms(), self.options.grace_ms)
-        self.graves.on_removed = observer.collected
+        graves.homes_of = self._homes_of
+        graves.homes_of_late = self.rings.homes_without
+        graves.too_old = lambda record: beyond_horizon(record, self.latest_wall_ms(), self.options.grace_ms)
+        graves.on_removed = observer.collected
         self.copies.lasting = lambda member, created_ms: (
             self.machines[member].clock.wall_ms() - created_ms < self.options.grace_ms // 4
         )
         observer.other_hints = lambda member, home, key: self.copies.hinted_clock(member, key, home)
+        return graves
+
+    def _make_hooks(self) -> None:
+        """What others want to hear of."""
         self.on_ending: Callable[[Machine], None] = lambda machine: None
         """Called with a machine whose process is about to end, while everything is as it was."""
         self.on_death: Callable[[int], None] = lambda number: None

@@ -88,7 +88,12 @@ class Faults:
         self.may_forget: Callable[[int], bool] = lambda number: True
         """May the store of this member forget what it has voted for?"""
         self.counts: dict[str, int] = {}
-        self._inject: dict[str, Callable[[SeededRng], str]] = {
+        self._inject = self._injectors()
+        assert (*self._inject, MEMBERSHIP) == KINDS
+
+    def _injectors(self) -> dict[str, Callable[[SeededRng], str]]:
+        """Kind → what does it and says what it did, in the order of `KINDS`."""
+        return {
             "kill": self._kill,
             "power": self._power,
             "crash loop": self._crash_loop,
@@ -113,7 +118,6 @@ class Faults:
             DAYS: self._begin_days,
             BIT_FLIP: self._bit_flip,
         }
-        assert (*self._inject, MEMBERSHIP) == KINDS
 
     def start(self) -> None:
         self._running = True
