@@ -8,7 +8,6 @@ first whether every acknowledged write would survive on another disk:
   that; with `os` only while the acknowledged writes among it are on other disks;
 - a wiped disk is allowed only while others hold all that it held (hard case 1);
 - so is a flipped bit, for the one record that it is in (hard case 25).
-
 `days.py` tells the stories in which time itself passes, `changes.py` those in which the membership changes.
 """
 
