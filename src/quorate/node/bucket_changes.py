@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import msgspec
 
 from quorate.core.errors import CallerError
 from quorate.core.keyspace import check_bucket_name
+from quorate.core.messages import Message, StandingAsk
 from quorate.core.ring.metadata import ClusterMetadata
 from quorate.core.store import Admin, Failure
 from quorate.node.context import NodeContext
 from quorate.node.coordinator import NOT_TOLD
+from quorate.node.gather import Answers, GatherOperation
 from quorate.node.ring_decisions import RingDecisions
+
+ASK_INTERVAL_MS: Final = 20.0
+ASK_TIMEOUT_MS: Final = 200.0
+ASKED_MAX: Final = 10
 
 
 class BucketChanges:
@@ -23,7 +30,7 @@ class BucketChanges:
         self._decisions = decisions
 
     def set(self, bucket: bytes, changes: Mapping[str, str], reply: Callable[[Admin | Failure], None]) -> None:
-        """Change properties of `bucket`; replies when that is decided and this node goes by it."""
+        """Change properties of `bucket`; replies when that is decided and known to those in reach."""
         node = self._node
         if not node.view.told:
             reply(Failure("unavailable", NOT_TOLD))
@@ -39,10 +46,15 @@ class BucketChanges:
             ring = msgspec.structs.replace(present.ring, version=present.ring.version + 1)
             return msgspec.structs.replace(present, ring=ring, buckets={**present.buckets, bucket: properties})
 
-        def done(failure: Failure | None) -> None:
+        def known() -> None:
             properties = node.view.bucket(bucket).properties
-            name = bucket.decode(errors="replace")
-            reply(failure or Admin({"bucket": name, **msgspec.to_builtins(properties)}))
+            reply(Admin({"bucket": bucket.decode(errors="replace"), **msgspec.to_builtins(properties)}))
+
+        def done(failure: Failure | None) -> None:
+            if failure is not None:
+                reply(failure)
+            else:
+                self._when_known(node.view.version, ASKED_MAX, known)
 
         try:
             check_bucket_name(bucket)
@@ -52,3 +64,18 @@ class BucketChanges:
             reply(Failure("caller", str(error)))
             return
         self._decisions.decide(changed, done)
+
+    def _when_known(self, version: int, asks_left: int, then: Callable[[], None]) -> None:
+        """Call `then` when all members in reach go by `version`, so that a client finds its change at any of them; or
+        after a moment, since it is decided in any case."""
+        node = self._node
+
+        def asked(answers: Answers) -> None:
+            if asks_left <= 1 or all(answer.confirmed[1] >= version for answer in answers.values()):
+                then()
+            else:
+                node.scheduler.call_later(ASK_INTERVAL_MS, lambda: self._when_known(version, asks_left - 1, then))
+
+        gather = GatherOperation(node, ASK_TIMEOUT_MS, asked)
+        question: Message = StandingAsk(gather.id)
+        gather.send(dict.fromkeys(node.view.other_numbers, question))

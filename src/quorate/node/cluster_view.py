@@ -8,6 +8,7 @@ homes of both sides keep what is written. In a steady ring the two are the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from quorate.core import messages
@@ -72,6 +73,8 @@ class ClusterView:
         self._self_number = self_number
         self.told = False
         """Does this store know how the cluster stands? One that was wiped has to be told first (`recall`)."""
+        self.on_told: Callable[[], None] = lambda: None
+        """Called when it has been told."""
         self.take_over(metadata)
 
     def take_over(self, metadata: ClusterMetadata) -> None:
@@ -90,6 +93,12 @@ class ClusterView:
         self._placements: dict[int, list[Placement]] = {}
         self._default_view = self._view(metadata.defaults)
         self._views = {bucket: self._view(found) for bucket, found in metadata.buckets.items()}
+
+    def be_told(self) -> None:
+        """From now on this node serves by what it knows."""
+        if not self.told:
+            self.told = True
+            self.on_told()
 
     def bucket(self, bucket: bytes) -> BucketView:
         """The view of a bucket: its own properties if they were set, else the cluster's defaults."""

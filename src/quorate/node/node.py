@@ -251,6 +251,16 @@ class Node:
     def count(self, event: str) -> None:
         self._shared.count(event)
 
+    def when_told(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once this node knows how the cluster stands and serves; at once if it does already."""
+        self._shared.view.on_told = callback
+        if self.serves:
+            callback()
+
+    @property
+    def serves(self) -> bool:
+        return self._shared.view.told
+
     # --- for checks ---
 
     @property

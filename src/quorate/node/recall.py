@@ -99,16 +99,14 @@ class Recall:
         if recollection is None or recollection.base.id != node.rings.chain.ring.id:
             return
         waited_ms = node.clock.monotonic_ms() - self._began_ms
-        # A lone founder may be one of many by now, who have not reached it yet.
-        alone = recollection.base.voters == (node.self_number,) and waited_ms < PATIENCE_MS
-        if recollection.memory is not None and not alone:
+        if recollection.memory is not None:
             node.rings.settle(node.rings.chain.recollect(recollection), self._recalled)
         elif not node.view.told and node.view.version == recollection.base.version:
             enough = 1 + recollection.heard >= majority(recollection.base.voters)
             if enough and waited_ms >= PATIENCE_MS:
                 log.warning("this store is new and not all members answer: it serves by what a majority says")
-                node.view.told = True
+                node.view.be_told()
 
     def _recalled(self, _: None) -> None:
         if self._node.rings.chain.memory is not Memory.LOST:
-            self._node.view.told = True
+            self._node.view.be_told()

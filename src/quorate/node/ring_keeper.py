@@ -133,7 +133,8 @@ class RingKeeper:
         ring = self.chain.confirmed
         view = self.view
         told = self.chain.memory is not Memory.LOST
-        view.told = view.told or told
+        if told:
+            view.be_told()
         if ring.version <= view.version:
             return
         view.take_over(of_value(ring))

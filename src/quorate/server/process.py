@@ -183,6 +183,7 @@ class NodeProcess:
             return
         if self._attached:
             node.on_peers_changed = lambda: self._report_peers(node)
+            node.when_told(node.on_peers_changed)
         resp = _DrainedServer(
             node,
             clock,
@@ -297,7 +298,8 @@ class NodeProcess:
 
     def _report_peers(self, node: Node) -> None:
         members = [member for member in node.ring().members if member.number != node.self_number()]
-        connected = [member.name for member in members if node.reachable(member.number)]
+        # Who waits for a cluster waits for nodes that serve, which new ones do when they have told each other so.
+        connected = [member.name for member in members if node.serves and node.reachable(member.number)]
         self._events.emit("peers", connected=connected)
 
 
