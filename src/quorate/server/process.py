@@ -166,7 +166,6 @@ class NodeProcess:
             scheduler=scheduler,
             rng=rng,
             own=standing.own,
-            software=__version__,
             on_departed=lambda: self._on_departed(node),
             options=NodeOptions(
                 value_bytes_max=configuration.value_bytes_max,
