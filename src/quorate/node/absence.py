@@ -42,7 +42,7 @@ from quorate.core.messages import AbsenceAsk, AbsenceReply, Message, Status
 from quorate.core.ports import Space
 from quorate.node.context import NodeContext
 from quorate.node.documents import opened, sealed
-from quorate.node.gather import Answers, GatherOperation
+from quorate.node.gather import Answers, ask
 
 log = logging.getLogger(__name__)
 
@@ -145,9 +145,10 @@ class Absence:
         return not self.settled and self._node.fenced_because == _REASON
 
     def _ask(self) -> None:
-        gather = GatherOperation(self._node, ASK_TIMEOUT_MS, self._judge)
-        question: Message = AbsenceAsk(gather.id, ASK_TIMEOUT_MS, self._since_ms)
-        gather.send(dict.fromkeys(self._node.view.other_numbers, question))
+        def question(number: int) -> Message:
+            return AbsenceAsk(number, ASK_TIMEOUT_MS, self._since_ms)
+
+        ask(self._node, self._node.view.other_numbers, question, ASK_TIMEOUT_MS, self._judge)
 
     def _judge(self, answers: Answers) -> None:
         if not self.waits():

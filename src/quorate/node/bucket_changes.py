@@ -9,12 +9,12 @@ import msgspec
 
 from quorate.core.errors import CallerError
 from quorate.core.keyspace import check_bucket_name
-from quorate.core.messages import Message, StandingAsk
+from quorate.core.messages import StandingAsk
 from quorate.core.ring.metadata import ClusterMetadata
 from quorate.core.store import Admin, Failure
 from quorate.node.context import NodeContext
 from quorate.node.coordinator import NOT_TOLD
-from quorate.node.gather import Answers, GatherOperation
+from quorate.node.gather import Answers, ask
 from quorate.node.ring_decisions import RingDecisions
 
 ASK_INTERVAL_MS: Final = 20.0
@@ -76,6 +76,4 @@ class BucketChanges:
             else:
                 node.scheduler.call_later(ASK_INTERVAL_MS, lambda: self._when_known(version, asks_left - 1, then))
 
-        gather = GatherOperation(node, ASK_TIMEOUT_MS, asked)
-        question: Message = StandingAsk(gather.id)
-        gather.send(dict.fromkeys(node.view.other_numbers, question))
+        ask(node, node.view.other_numbers, StandingAsk, ASK_TIMEOUT_MS, asked)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -37,8 +37,8 @@ from quorate.core.messages import Collect, CollectAsk, CollectReply, Message, St
 from quorate.core.record import Record, decode_record, encode_record
 from quorate.node.absence import COLLECTED_KEY, stamp
 from quorate.node.context import NodeContext
-from quorate.node.gather import Answers, GatherOperation
-from quorate.node.steps import Wait, admission, pause, run
+from quorate.node.gather import Answers
+from quorate.node.steps import Wait, admission, answers, pause, run
 
 log = logging.getLogger(__name__)
 
@@ -94,12 +94,14 @@ class Collector:
             node.count("collections_without_proof")
             return
         horizon_ms, version = self.horizon_ms(), node.view.version
-        answers = await _answers(
-            node, others, lambda number: CollectAsk(number, COLLECT_TIMEOUT_MS, version, horizon_ms, entries)
-        )
+
+        def question(number: int) -> Message:
+            return CollectAsk(number, COLLECT_TIMEOUT_MS, version, horizon_ms, entries)
+
+        confirmations = await answers(node, others, question, COLLECT_TIMEOUT_MS)
         places = self._held(entries, horizon_ms)
         for member in others:
-            confirmed = _confirmed(answers, member)
+            confirmed = _confirmed(confirmations, member)
             places = [place for place in places if place in confirmed]
         if not await self._synced() or not places:
             node.count("collections_without_proof")
@@ -136,8 +138,8 @@ class Collector:
         for attempt in range(COLLECT_ATTEMPTS_MAX):
             if attempt:
                 await pause(node, _RETRY_INTERVAL_MS)
-            answers = await _answers(node, silent, order)
-            silent = [member for member in silent if member not in answers]
+            done = await answers(node, silent, order, COLLECT_TIMEOUT_MS)
+            silent = [member for member in silent if member not in done]
             if not silent:
                 return
         node.count("collections_missed", len(silent))
@@ -264,20 +266,10 @@ class Collector:
             raise PeerError("a peer named a key that is none") from error
 
 
-def _confirmed(answers: Answers, member: int) -> frozenset[int]:
+def _confirmed(confirmations: Answers, member: int) -> frozenset[int]:
     """The places that `member` confirmed; none if it did not answer, or refused."""
-    answer: CollectReply | None = answers.get(member)
+    answer: CollectReply | None = confirmations.get(member)
     return frozenset(answer.places) if answer is not None and answer.status == Status.OK else frozenset()
-
-
-def _answers(node: NodeContext, members: Sequence[int], question: Callable[[int], Message]) -> Wait[Answers]:
-    """Ask `members` what `question(id)` makes; what came in time."""
-
-    def start(resume: Callable[[Answers], None]) -> None:
-        gather = GatherOperation(node, COLLECT_TIMEOUT_MS, resume)
-        gather.send(dict.fromkeys(members, question(gather.id)))
-
-    return Wait(start)
 
 
 def _ignore(argument: object, durable: bool) -> None:

@@ -27,7 +27,7 @@ from quorate.core.errors import StorageError
 from quorate.core.messages import AbsenceAsk
 from quorate.core.ports import Space
 from quorate.node.context import NodeContext
-from quorate.node.gather import Answers, GatherOperation
+from quorate.node.gather import Answers, ask
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +96,7 @@ class Filling:
         """Ask whether there is anything to be had from `peer`."""
         self._out_since_ms.pop(peer, None)
         if self.partitions and not self._undecided:
-            gather = GatherOperation(self._node, ASK_TIMEOUT_MS, self._told)
-            gather.send({peer: AbsenceAsk(gather.id, ASK_TIMEOUT_MS, 0)})
+            ask(self._node, [peer], lambda number: AbsenceAsk(number, ASK_TIMEOUT_MS, 0), ASK_TIMEOUT_MS, self._told)
 
     def _told(self, answers: Answers) -> None:
         for peer, answer in answers.items():

@@ -57,3 +57,15 @@ class GatherOperation:
         if not self.awaited and self.id in self.node.requests.pending:
             self.node.requests.close(self.id)
             self.done(self.answers)
+
+
+def ask(
+    node: NodeContext,
+    members: Iterable[int],
+    question: Callable[[int], Message],
+    timeout_ms: float,
+    done: Callable[[Answers], None],
+) -> None:
+    """Ask all `members` the message that `question(id)` makes; `done` is called as by `GatherOperation`."""
+    gather = GatherOperation(node, timeout_ms, done)
+    gather.send(dict.fromkeys(members, question(gather.id)))

@@ -22,7 +22,7 @@ from quorate.core.keyspace import split_storage_key
 from quorate.core.limits import HINTS_IN_FLIGHT_MAX
 from quorate.core.messages import FLAG_FSYNC, FLAG_HINTED, FLAG_LAST_WRITE_WINS, Message, Status, Write
 from quorate.node.context import NodeContext
-from quorate.node.gather import Answers, GatherOperation
+from quorate.node.gather import Answers, ask
 
 log = logging.getLogger(__name__)
 
@@ -144,8 +144,7 @@ class Handoff:
             else:
                 self._delivered(home, delivery, stored_key, stored)
 
-        gather = GatherOperation(node, HINT_TIMEOUT_MS, done)
-        gather.send(dict.fromkeys(others, self._message(gather.id, stored_key, hint)))
+        ask(node, others, lambda number: self._message(number, stored_key, hint), HINT_TIMEOUT_MS, done)
 
     def _delivered(self, home: int, delivery: _Delivery, stored_key: bytes, stored: bytes) -> None:
         delivery.delivered += 1

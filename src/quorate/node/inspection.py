@@ -16,7 +16,7 @@ from quorate.core.record import TOMBSTONE, Actor, decode_record
 from quorate.core.store import Admin
 from quorate.node.context import NodeContext
 from quorate.node.coordinator import Coordinator
-from quorate.node.gather import Answers, GatherOperation
+from quorate.node.gather import Answers, GatherOperation, ask
 
 
 class Inspection:
@@ -123,9 +123,7 @@ class Inspection:
             )
 
         timeout_ms = node.options.request_timeout_ms // 2
-        gather = GatherOperation(node, timeout_ms, done)
-        question: Message = StatusRequest(gather.id, timeout_ms)
-        gather.send(dict.fromkeys(node.view.other_numbers, question))
+        ask(node, node.view.other_numbers, lambda number: StatusRequest(number, timeout_ms), timeout_ms, done)
 
     def on_status_request(self, member: int, message: StatusRequest) -> None:
         self._node.transport.send(member, StatusReply(message.id, msgspec.json.encode(self.report())))

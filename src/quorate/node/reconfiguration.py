@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from quorate.core.errors import CallerError
-from quorate.core.messages import Message, StatusRequest
+from quorate.core.messages import StatusRequest
 from quorate.core.ring.metadata import ClusterMetadata, quorums
 from quorate.core.ring.plan import Plan, plan_force, plan_join, plan_leave, plan_replace, plan_weight, start
 from quorate.core.ring.ring import Member
@@ -25,7 +25,7 @@ from quorate.node.anti_entropy import ranges_text
 from quorate.node.candidates import Candidates, as_member
 from quorate.node.context import NodeContext
 from quorate.node.coordinator import NOT_TOLD
-from quorate.node.gather import Answers, GatherOperation
+from quorate.node.gather import Answers, ask
 from quorate.node.gossip_rounds import GossipRounds
 from quorate.node.plan_filling import PlanFilling
 from quorate.node.ring_decisions import RingDecisions
@@ -239,9 +239,7 @@ class Reconfiguration:
             reply(Admin(document))
 
         timeout_ms = node.options.request_timeout_ms // 2
-        gather = GatherOperation(node, timeout_ms, done)
-        question: Message = StatusRequest(gather.id, timeout_ms)
-        gather.send(dict.fromkeys(view.other_numbers, question))
+        ask(node, view.other_numbers, lambda number: StatusRequest(number, timeout_ms), timeout_ms, done)
 
     def report(self) -> dict[str, Any]:
         """This node about its part in the plan."""

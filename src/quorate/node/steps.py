@@ -13,12 +13,12 @@ Rejected: `asyncio` tasks (futures and a loop of their own in code that the simu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from quorate.core.messages import Message
 from quorate.node.context import NodeContext
-from quorate.node.gather import Answers, GatherOperation
+from quorate.node.gather import Answers, ask
 
 T = TypeVar("T")
 
@@ -95,15 +95,15 @@ def admission(node: NodeContext, operations: int) -> Wait[None]:
     def start(resume: Callable[[None], None]) -> None:
         left = operations
 
-        def ask() -> None:
+        def take() -> None:
             nonlocal left
             left -= node.background.take(left, node.clock.monotonic_ms())
             if left <= 0:
                 resume(None)
             else:
-                node.scheduler.call_later(node.background.delay_ms(), ask)
+                node.scheduler.call_later(node.background.delay_ms(), take)
 
-        ask()
+        take()
 
     return Wait(start)
 
@@ -112,13 +112,16 @@ def answer(node: NodeContext, member: int, question: Callable[[int], Message], t
     """Ask `member` the message that `question(id)` makes; its reply, or None if none came in time."""
 
     def start(resume: Callable[[Any], None]) -> None:
-        def done(answers: Answers) -> None:
-            resume(answers.get(member))
-
-        gather = GatherOperation(node, timeout_ms, done)
-        gather.send({member: question(gather.id)})
+        ask(node, [member], question, timeout_ms, lambda found: resume(found.get(member)))
 
     return Wait(start)
+
+
+def answers(
+    node: NodeContext, members: Sequence[int], question: Callable[[int], Message], timeout_ms: float
+) -> Wait[Answers]:
+    """Ask all `members` the message that `question(id)` makes; what came in time."""
+    return Wait(lambda resume: ask(node, members, question, timeout_ms, resume))
 
 
 def together(waits: Iterable[Wait[T]]) -> Wait[list[T]]:

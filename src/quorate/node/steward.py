@@ -17,13 +17,13 @@ from typing import Any, Final
 import msgspec
 
 from quorate.core.errors import CallerError
-from quorate.core.messages import Message, StandingAsk, StandingReply
+from quorate.core.messages import StandingAsk, StandingReply
 from quorate.core.ring.advance import Waiting, may_advance
 from quorate.core.ring.metadata import ClusterMetadata
 from quorate.core.ring.transition import Stage, next_stage
 from quorate.core.store import Failure
 from quorate.node.context import NodeContext
-from quorate.node.gather import Answers, GatherOperation
+from quorate.node.gather import Answers, ask
 from quorate.node.gossip_rounds import GossipRounds
 from quorate.node.plan_filling import PlanFilling
 from quorate.node.ring_decisions import RingDecisions
@@ -50,7 +50,6 @@ class Steward:
         self._may_since_ms: float | None = None
         """Since when the next stage could be decided, as far as gossip tells."""
         self._busy = False
-        self._heard: dict[int, StandingReply] = {}
 
     def start(self) -> None:
         self._node.scheduler.call_later(LOOK_INTERVAL_MS, self._look)
@@ -116,10 +115,7 @@ class Steward:
         return any(number not in transition.stopped and not node.usable(number) for number in leaving)
 
     def _ask(self) -> None:
-        node = self._node
-        gather = GatherOperation(node, STANDING_TIMEOUT_MS, self._asked)
-        question: Message = StandingAsk(gather.id)
-        gather.send(dict.fromkeys(node.view.other_numbers, question))
+        ask(self._node, self._node.view.other_numbers, StandingAsk, STANDING_TIMEOUT_MS, self._asked)
 
     def _asked(self, answers: Answers) -> None:
         node = self._node

@@ -22,7 +22,6 @@ and repairs that bring tombstones in; and the records have to be read now and th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -46,8 +45,7 @@ from quorate.core.record import decode_record
 from quorate.node.cluster_view import BucketView, Placement
 from quorate.node.collector import Collector, Entry
 from quorate.node.context import NodeContext
-from quorate.node.gather import Answers, GatherOperation
-from quorate.node.steps import Wait, admission, pause, run
+from quorate.node.steps import admission, answers, pause, run
 
 log = logging.getLogger(__name__)
 
@@ -260,8 +258,12 @@ class Sweep:
 
     async def _offer(self, homes: tuple[int, ...], batch: list[Entry], version: int) -> None:
         node = self._node
-        answers = await self._asked(homes, lambda number: Offer(number, COLLECT_TIMEOUT_MS, version, batch))
-        held = {home: frozenset(found.places) for home, found in answers.items() if found.status == Status.OK}
+
+        def offer(number: int) -> Message:
+            return Offer(number, COLLECT_TIMEOUT_MS, version, batch)
+
+        replies = await answers(node, homes, offer, COLLECT_TIMEOUT_MS)
+        held = {home: frozenset(found.places) for home, found in replies.items() if found.status == Status.OK}
         for place, (key, digest) in enumerate(batch):
             lacking = [home for home, places in held.items() if place not in places]
             if node.view.version != version:
@@ -291,15 +293,8 @@ class Sweep:
         def question(number: int) -> Message:
             return Write(number, COLLECT_TIMEOUT_MS, version, key, body, bucket.flags | FLAG_HINTED)
 
-        answers = await self._asked(homes, question)
-        return all(home in answers and answers[home].status == Status.OK for home in homes)
-
-    def _asked(self, members: Sequence[int], question: Callable[[int], Message]) -> Wait[Answers]:
-        def start(resume: Callable[[Answers], None]) -> None:
-            gather = GatherOperation(self._node, COLLECT_TIMEOUT_MS, resume)
-            gather.send(dict.fromkeys(members, question(gather.id)))
-
-        return Wait(start)
+        replies = await answers(node, homes, question, COLLECT_TIMEOUT_MS)
+        return all(home in replies and replies[home].status == Status.OK for home in homes)
 
 
 def _ignore(argument: object, durable: bool) -> None:
