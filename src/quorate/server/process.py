@@ -34,7 +34,7 @@ from quorate.api.resp.connection import RespConnection
 from quorate.api.resp.server import RespServer
 from quorate.core.errors import QuorateError, StartupError, StorageError
 from quorate.core.limits import CLIENT_CONNECTIONS_MAX, PEER_CONNECTIONS_MAX
-from quorate.core.ports import Engine
+from quorate.core.ports import Clock, Engine
 from quorate.core.wire.handshake import Identity as PeerIdentity
 from quorate.node.node import Node
 from quorate.node.options import NodeOptions
@@ -55,11 +55,17 @@ _GC_THRESHOLDS = (50_000, 50, 100)
 log = logging.getLogger("quorate.server")
 
 
-def run_node(configuration: NodeConfiguration, attached: bool = False) -> int:
+def run_node(
+    configuration: NodeConfiguration,
+    attached: bool = False,
+    wrap_engine: Callable[[Engine], Engine] | None = None,
+    clock: Clock | None = None,
+) -> int:
     """Run one node in the foreground until it is told to stop; returns the exit code.
 
     `attached`: also stop when stdin ends, so that a node does not outlive the process that started it, and say on
-    stdout which peers are connected, as that changes.
+    stdout which peers are connected, as that changes. `wrap_engine` and `clock` are for trials, which watch the store
+    of a production node or set its clock wrong: what stands between it and its store, and the clock it goes by.
     """
     if not configuration.data:
         raise StartupError("a node needs a data directory; say --data DIR")
@@ -83,7 +89,8 @@ def run_node(configuration: NodeConfiguration, attached: bool = False) -> int:
         with bind(standing.listen["client"], "client") as clients:
             establish(standing, directory)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                return runner.run(NodeProcess(configuration, standing, directory, attached).run(clients))
+                process = NodeProcess(configuration, standing, directory, attached, wrap_engine, clock)
+                return runner.run(process.run(clients))
     finally:
         directory.close()
 
@@ -122,12 +129,20 @@ class NodeProcess:
     """The parts of a running node, in the order in which they are made and (reversed) taken down."""
 
     def __init__(
-        self, configuration: NodeConfiguration, standing: Standing, directory: DataDirectory, attached: bool
+        self,
+        configuration: NodeConfiguration,
+        standing: Standing,
+        directory: DataDirectory,
+        attached: bool,
+        wrap_engine: Callable[[Engine], Engine] | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._configuration = configuration
         self._standing = standing
         self._directory = directory
         self._attached = attached
+        self._wrap_engine = wrap_engine
+        self._clock = clock or SystemClock()
         self._events = EventWriter(standing.identity.name)
         self._stopping: asyncio.Event
         self._exit_code = 0
@@ -140,6 +155,8 @@ class NodeProcess:
         watch_stop(loop, self._stopping, self._attached)
         self._files = raise_file_limit()
         engine = self._open_engine(loop)
+        if self._wrap_engine is not None:
+            engine = self._wrap_engine(engine)
         try:
             await self._serve(loop, engine, clients)
         finally:
@@ -154,7 +171,7 @@ class NodeProcess:
 
     async def _serve(self, loop: asyncio.AbstractEventLoop, engine: Engine, clients: socket.socket) -> None:
         standing, configuration = self._standing, self._configuration
-        clock, scheduler, rng = SystemClock(), LoopScheduler(loop), SystemRng()
+        clock, scheduler, rng = self._clock, LoopScheduler(loop), SystemRng()
         transport = self._make_transport(clock, scheduler, rng)
         node = _WatchedNode(
             member_number=standing.identity.number,
@@ -203,7 +220,7 @@ class NodeProcess:
         await transport.stop()
         node.stop()
 
-    def _make_transport(self, clock: SystemClock, scheduler: LoopScheduler, rng: SystemRng) -> TcpTransport:
+    def _make_transport(self, clock: Clock, scheduler: LoopScheduler, rng: SystemRng) -> TcpTransport:
         identity, cluster = self._standing.identity, self._standing.cluster
         return TcpTransport(
             identity=PeerIdentity(identity.cluster_id, identity.number, identity.node_id, identity.name),
