@@ -28,7 +28,8 @@ from quorate.core.ring.transition import StagedRing, Transition
 from quorate.core.store import Admin, Failure, Wish
 from quorate.node.node import Node
 from quorate.sim.cluster import Cluster, make_member
-from quorate.sim.faults import MEMBERSHIP, Faults
+from quorate.sim.faults.kinds import MEMBERSHIP
+from quorate.sim.faults.schedule import Faults
 from quorate.sim.history import Violation
 from quorate.sim.random_streams import Streams
 
@@ -100,7 +101,7 @@ class Changes:
         self.violations: list[Violation] = []
         self.counts: dict[str, int] = {}
         if MEMBERSHIP in faults.enabled:
-            faults.may_forget = self._may_forget
+            faults.scene.may_forget = self._may_forget
         cluster.rings.on_newest.append(self._on_newest)
         cluster.on_departed = self._on_departed
 
@@ -168,7 +169,7 @@ class Changes:
     def _may_go(self, number: int) -> bool:
         """Would every acknowledged write survive without this member?"""
         busy = self._lost or self._cluster.copies.leaving
-        return not busy and self._faults.can_lose_disk(number)
+        return not busy and self._faults.scene.can_lose_disk(number)
 
     def _may_forget(self, number: int) -> bool:
         """Would enough voters be left that remember, if this one lost its disk? If not, only `force` helps."""
@@ -211,7 +212,9 @@ class Changes:
             if reply.kind != "unknown" and leaving != self._lost:
                 copies.leaving.pop(leaving, None)
 
-        self._faults.note("membership", f"{kind} {wish.node}{f' by {wish.by}' if wish.by else ''} at n{number}, {plan}")
+        self._faults.scene.note(
+            "membership", f"{kind} {wish.node}{f' by {wish.by}' if wish.by else ''} at n{number}, {plan}"
+        )
         node.commit(wish, plan, replied)
         self._disturb(number)
 
@@ -241,7 +244,7 @@ class Changes:
         def replied(reply: Admin | Failure) -> None:
             self._count("abort", "decided" if isinstance(reply, Admin) else f"not done, {reply.kind}")
 
-        self._faults.note("membership", "abort")
+        self._faults.scene.note("membership", "abort")
         node.abort(replied)
 
     def _property(self) -> None:
@@ -270,7 +273,7 @@ class Changes:
         if machine.up:
             self._cluster.kill(victim)
         self._count("stopped", "killed")
-        self._faults.note("membership", f"n{victim} has stopped for good")
+        self._faults.scene.note("membership", f"n{victim} has stopped for good")
         self._after(self._rng.uniform(200.0, 4_000.0), lambda: self._remove_lost(victim))
 
     def _remove_lost(self, victim: int) -> None:
@@ -299,7 +302,7 @@ class Changes:
             machine.own, peer_address=f"127.0.0.1:{port}", client_address=f"127.0.0.1:{port + 1}"
         )
         self._count("move", "restarted")
-        self._faults.note("membership", f"n{number} moves to port {port}")
+        self._faults.scene.note("membership", f"n{number} moves to port {port}")
         cluster.stop(number)
         cluster.start(number)
 
@@ -325,7 +328,7 @@ class Changes:
             cluster.kill(number)
             self._count("revive", "killed while it left")
         self._count("revive", "started")
-        self._faults.note("membership", f"n{number}, which was removed, is started again")
+        self._faults.scene.note("membership", f"n{number}, which was removed, is started again")
         self._after(self._rng.uniform(0.0, 1_000.0), lambda: self._start_removed(number))
 
     def _start_removed(self, number: int) -> None:
@@ -430,7 +433,7 @@ class Changes:
 
     def _strike(self, number: int, how: str) -> None:
         if self._running:
-            self._faults.hit(number, how)
+            self._faults.processes.hit(number, how, self._faults._rng)
 
     def _count(self, kind: str, outcome: str) -> None:
         name = f"membership: {kind} {outcome}"

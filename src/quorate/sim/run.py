@@ -20,7 +20,8 @@ from quorate.sim.availability import Availability
 from quorate.sim.changes import Changes
 from quorate.sim.cluster import Cluster, add_counts, counters_of
 from quorate.sim.days import AROUND_MS
-from quorate.sim.faults import MEMBERSHIP, ONE_DOWN, Faults
+from quorate.sim.faults.kinds import MEMBERSHIP, ONE_DOWN
+from quorate.sim.faults.schedule import Faults
 from quorate.sim.history import Violation
 from quorate.sim.judgement import Judge
 from quorate.sim.loop import VirtualLoop
@@ -108,7 +109,7 @@ class Simulation:
         self.changing = MEMBERSHIP in self.faults.enabled
         self.judge = Judge(self.cluster, self.workload, self.changes, self.observer, choices, self.changing)
         if availability is not None:
-            self.faults.on_victim = lambda number: setattr(availability, "victim", number)
+            self.faults.processes.on_victim = lambda number: setattr(availability, "victim", number)
         self._make_hooks()
 
     def _make_hooks(self) -> None:
@@ -137,7 +138,7 @@ class Simulation:
             virtual_ms=self.loop.now_us // 1000,
             durability=self.cluster.defaults.durability,
             operations=dict(sorted(self.workload.counts.items())),
-            faults=dict(sorted(self.faults.counts.items())),
+            faults=dict(sorted(self.faults.scene.counts.items())),
             violations=found[:VIOLATIONS_MAX],
             reached=self._reached(),
             nodes=self.choices.nodes,

@@ -1,0 +1,8 @@
+"""The faults of a run, by subject: `processes`, `links`, `hardware`, and the `schedule` that draws them.
+
+Only the names of the kinds are to be had from here, so that whoever needs no more loads no cluster.
+"""
+
+from quorate.sim.faults.kinds import BIT_FLIP, DAYS, KINDS, MEMBERSHIP, ONE_DOWN
+
+__all__ = ["BIT_FLIP", "DAYS", "KINDS", "MEMBERSHIP", "ONE_DOWN"]

@@ -1,0 +1,73 @@
+"""The scene of all faults: the cluster that they strike, the transcript that tells of them, and what may be lost.
+
+Faults stay within what the store promises. Which of them may take data is settled by asking the cluster first whether
+every acknowledged write would survive on another disk:
+- a killed process loses nothing, in either durability mode, and is always allowed;
+- a lost machine loses what was not synced: always allowed with durability `fsync`, which promises to survive just
+  that; with `os` only while the acknowledged writes among it are on other disks;
+- a wiped disk is allowed only while others hold all that it held (hard case 1);
+- so is a flipped bit, for the one record that it is in (hard case 25).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from quorate.sim.cluster import Cluster
+from quorate.sim.random_streams import SeededRng
+from quorate.sim.trace import KIND_FAULT, Trace
+from quorate.sim.workload import Workload
+
+Injector = Callable[[SeededRng], str]
+"""Does a fault, drawing all that it needs, and says what it did; "" if it did nothing."""
+
+
+class Scene:
+    """What every kind of fault needs. `running`: faults may happen, and those that last end by themselves."""
+
+    def __init__(self, cluster: Cluster, workload: Workload, trace: Trace) -> None:
+        self.cluster = cluster
+        self.history = workload.history
+        self._promised = workload.promised
+        self._trace = trace
+        self.running = False
+        self.enabled: Collection[str] = ()
+        """The kinds that may happen in this run."""
+        self.power_promised = cluster.defaults.durability == "fsync"
+        """Does an acknowledged write survive a loss of power by itself?"""
+        self.may_forget: Callable[[int], bool] = lambda number: True
+        """May the store of this member forget what it has voted for?"""
+        self.counts: dict[str, int] = {}
+
+    def note(self, kind: str, what: str) -> None:
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        self._trace.event(
+            self.cluster.loop.now_us, 0, KIND_FAULT, f"{kind} {what}".encode(), lambda: f"FAULT  {kind}: {what}"
+        )
+
+    def later(self, delay_ms: float, undo: Callable[[], None]) -> None:
+        """Undo a fault after a while, unless the end of all faults has undone everything before."""
+        self.cluster.loop.after_ms(delay_ms, lambda: undo() if self.running else None)
+
+    def victim(self, rng: SeededRng) -> int:
+        """A member whose process runs; 0 if there is none."""
+        up = [number for number, machine in self.cluster.machines.items() if machine.up]
+        return rng.choice(up) if up else 0
+
+    # What may be lost.
+
+    def can_lose_disk(self, victim: int) -> bool:
+        """Would every acknowledged write survive, and the cluster still decide?"""
+        return self.may_forget(victim) and self.can_lose(victim, wiped=True, others_may_lose_unsynced=self.unsynced_too)
+
+    @property
+    def unsynced_too(self) -> bool:
+        """May the other disks lose what they have not synced without anybody asking whether they may?"""
+        return self.power_promised and "power" in self.enabled
+
+    def can_lose(self, victim: int, wiped: bool, others_may_lose_unsynced: bool, only_key: bytes | None = None) -> bool:
+        """As `Copies.can_lose`, for all keys or one."""
+        clocks = self._promised()
+        if only_key is not None:
+            clocks = {only_key: clocks[only_key]} if only_key in clocks else {}
+        return self.cluster.copies.can_lose(clocks, victim, wiped, others_may_lose_unsynced)
