@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 
 FILLED_KEY: Final = b"filled"
 CHECK_INTERVAL_MS: Final = 500.0
-RATE_WINDOW_MS: Final = 5_000.0
 ROWS_MAX: Final = 64
 """Rows of a report: groups of partitions that wait for the same members."""
 

@@ -23,6 +23,7 @@ from quorate.core.membership.ring_consensus import (
     NO_BALLOT,
     Accept,
     Announcement,
+    Ballot,
     Prepare,
     Reply,
     RingValue,
@@ -185,7 +186,7 @@ class RingDecisions:
         if proposer is None:
             # The disk has not answered yet. Should it do so before the next attempt, this one would have no time limit.
             self._attempt += 1
-            self._retry(NO_BALLOT)
+            self._retry()
         elif proposer.outcome is None:
             proposer.on_timeout()
             self._send([])
@@ -209,16 +210,17 @@ class RingDecisions:
             if ours:
                 self._finish(None)
             else:
-                self._retry(NO_BALLOT, soon=True)
+                self._retry(soon=True)
 
         self._node.rings.settle(self._chain.learn(ring), learned, lambda: self._disk_failed(request))
 
-    def _retry(self, highest: object, soon: bool = False) -> None:
+    def _retry(self, highest: Ballot | None = None, soon: bool = False) -> None:
+        """Try once more, above `highest` if that is given, after a while or `soon`; or give up."""
         request, node = self._current, self._node
         assert request is not None
         self._proposer = None
-        if highest is not NO_BALLOT:
-            request.highest = highest  # type: ignore[assignment]
+        if highest is not None:
+            request.highest = highest
         delay_ms = retry_delay_ms(max(1, request.attempts), node.rng)
         if delay_ms is None:
             text = "no majority of the members answered in time: the change may or may not be decided yet"

@@ -98,16 +98,12 @@ class Recollection:
         return len(self._blank) >= count - count // 2
 
     @property
-    def forgotten(self) -> bool:
-        """No voter remembers anything that this node could have voted on."""
-        return self._all_quiet and len(self._lost) == len(self._others)
-
-    @property
     def memory(self) -> Memory | None:
         """What this node may go by (see the module's text); None: it has to go on asking."""
         if self.done:
             return Memory.RECALLED if self._all_quiet else Memory.ABSTAINING
-        return Memory.FOUNDING if self.forgotten else None
+        nothing_to_remember = self._all_quiet and len(self._lost) == len(self._others)
+        return Memory.FOUNDING if nothing_to_remember else None
 
     @property
     def heard(self) -> int:
