@@ -29,6 +29,7 @@ from quorate.core.store import Admin, Failure, Wish
 from quorate.node.node import Node
 from quorate.sim.cluster import Cluster, make_member
 from quorate.sim.faults.kinds import MEMBERSHIP
+from quorate.sim.faults.scene import Occurrence
 from quorate.sim.faults.schedule import Faults
 from quorate.sim.history import Violation
 from quorate.sim.random_streams import Streams
@@ -78,12 +79,15 @@ class Changes:
     def __init__(self, cluster: Cluster, faults: Faults, streams: Streams) -> None:
         self._cluster = cluster
         self._faults = faults
+        self._streams = streams
         self._rng = rng = streams.stream("changes")
+        self._named = 0
+        """How many acts have got a name."""
         self._mean_interval_ms = rng.uniform(400.0, 3_000.0)
         self._crashes = rng.chance(0.7)
         """Are nodes struck on purpose, in the midst of plans?"""
         self._running = False
-        self._acts: dict[str, Callable[[], None]] = {
+        self._acts: dict[str, Callable[[Occurrence], None]] = {
             "stopped": self._kill_for_good,
             "move": self._move,
             "property": self._property,
@@ -131,38 +135,42 @@ class Changes:
         if not self._running:
             return
         self._schedule()
-        if self._faults.skipping:
+        self._named += 1
+        fault = self._faults.scene.occurrence(f"m{self._named}")
+        if fault is None or self._faults.skipping:
             return
-        rng = self._rng
+        rng = fault.rng
         steady = self._cluster.ring.transition is None
         act = rng.choice(ACTS if steady or rng.chance(0.2) else ACTS_MEANWHILE)
         if act == "two at once":
             for _ in range(2):
-                self._change(rng.choice(("join", "leave", "replace", "weight")))
+                self._change(fault, rng.choice(("join", "leave", "replace", "weight")))
         elif act in self._acts:
-            self._acts[act]()
+            self._acts[act](fault)
         elif act != "wait":
-            self._change(act)
+            self._change(fault, act)
 
     # --- plans ---
 
-    def _change(self, kind: str) -> None:
+    def _change(self, fault: Occurrence, kind: str) -> None:
         """Ask any node for a plan, and begin it there."""
-        rng, ring = self._rng, self._cluster.ring
+        rng, ring = fault.rng, self._cluster.ring
         members = [member for member in ring.members if member.number != self._lost]
         size = len(ring.members)
         if (kind == "join" and size >= MEMBERS_MAX) or (kind == "leave" and size <= MEMBERS_MIN):
             kind = "replace"
         if kind == "weight":
-            self._begin(Wish("weight", rng.choice(members).name, weight=1 + rng.below(3)), kind, 0)
+            self._begin(fault, Wish("weight", rng.choice(members).name, weight=1 + rng.below(3)), kind, 0)
             return
         if kind == "join":
-            self._begin(Wish("join", self._candidate()), kind, 0)
+            self._begin(fault, Wish("join", self._candidate()), kind, 0)
             return
         for victim in rng.sample(members, len(members)):
             if self._may_go(victim.number):
                 by = self._candidate() if kind == "replace" else ""
-                self._begin(Wish("leave" if kind == "leave" else "replace", victim.name, by=by), kind, victim.number)
+                self._begin(
+                    fault, Wish("leave" if kind == "leave" else "replace", victim.name, by=by), kind, victim.number
+                )
                 return
         self._count(kind, "withheld")
 
@@ -188,8 +196,8 @@ class Changes:
         self._candidates += 1
         return f"c{self._candidates}"
 
-    def _begin(self, wish: Wish, kind: str, leaving: int) -> None:
-        number, node = self._anybody()
+    def _begin(self, fault: Occurrence, wish: Wish, kind: str, leaving: int) -> None:
+        number, node = self._anybody(fault)
         if node is None:
             return
         self._introduce(node, wish)
@@ -213,10 +221,10 @@ class Changes:
                 copies.leaving.pop(leaving, None)
 
         self._faults.scene.note(
-            "membership", f"{kind} {wish.node}{f' by {wish.by}' if wish.by else ''} at n{number}, {plan}"
+            fault, "membership", f"{kind} {wish.node}{f' by {wish.by}' if wish.by else ''} at n{number}, {plan}"
         )
         node.commit(wish, plan, replied)
-        self._disturb(number)
+        self._disturb(fault, number)
 
     def _introduce(self, node: Node, wish: Wish) -> None:
         """The candidate of `wish`, if there is one, speaks to `node`."""
@@ -227,43 +235,44 @@ class Changes:
             message = Candidacy(**{**fields, "name": name, "software": "", "engine": ""})
             node.on_candidacy(message, lambda reply: None)
 
-    def _anybody(self) -> tuple[int, Node | None]:
+    def _anybody(self, fault: Occurrence) -> tuple[int, Node | None]:
         """Any node that takes requests."""
         machines = self._cluster.machines
         ready = [number for number, machine in machines.items() if machine.ready and not machine.gone]
         if not ready:
             return 0, None
-        number = self._rng.choice(ready)
+        number = fault.rng.choice(ready)
         return number, machines[number].node
 
-    def _abort(self) -> None:
-        _, node = self._anybody()
+    def _abort(self, fault: Occurrence) -> None:
+        _, node = self._anybody(fault)
         if node is None or self._cluster.ring.transition is None:
             return
 
         def replied(reply: Admin | Failure) -> None:
             self._count("abort", "decided" if isinstance(reply, Admin) else f"not done, {reply.kind}")
 
-        self._faults.scene.note("membership", "abort")
+        self._faults.scene.note(fault, "membership", "abort")
         node.abort(replied)
 
-    def _property(self) -> None:
-        _, node = self._anybody()
+    def _property(self, fault: Occurrence) -> None:
+        _, node = self._anybody(fault)
         if node is not None:
 
             def replied(reply: Admin | Failure) -> None:
                 self._count("property", "decided" if isinstance(reply, Admin) else f"not done, {reply.kind}")
 
-            node.set_bucket(BUCKET_SPARE, {"ttl": str(self._rng.below(1_000))}, replied)
+            self._faults.scene.note(fault, "membership", "a bucket's property changes")
+            node.set_bucket(BUCKET_SPARE, {"ttl": str(fault.rng.below(1_000))}, replied)
 
     # --- members that die for good, move, or come back ---
 
-    def _kill_for_good(self) -> None:
+    def _kill_for_good(self, fault: Occurrence) -> None:
         """A machine burns down; some time later its member is removed, or replaced."""
         ring = self._cluster.ring
         if ring.transition is not None:
             return
-        victim = self._rng.choice(ring.members).number
+        victim = fault.rng.choice(ring.members).number
         machine = self._cluster.machines.get(victim)
         if machine is None or not self._may_go(victim):
             return
@@ -273,36 +282,38 @@ class Changes:
         if machine.up:
             self._cluster.kill(victim)
         self._count("stopped", "killed")
-        self._faults.scene.note("membership", f"n{victim} has stopped for good")
-        self._after(self._rng.uniform(200.0, 4_000.0), lambda: self._remove_lost(victim))
+        self._faults.scene.note(fault, "membership", f"n{victim} has stopped for good")
+        self._after(fault.rng.uniform(200.0, 4_000.0), lambda: self._remove_lost(fault, victim))
 
-    def _remove_lost(self, victim: int) -> None:
+    def _remove_lost(self, fault: Occurrence, victim: int) -> None:
         """Tried until it is no member any more."""
         ring = self._cluster.ring
         names = {member.number: member.name for member in ring.members}
         if victim not in names:
             return
-        self._after(RETRY_MS, lambda: self._remove_lost(victim))
+        self._after(RETRY_MS, lambda: self._remove_lost(fault, victim))
         if ring.transition is not None and victim not in ring.transition.stopped:
-            self._abort()  # It may wait for the dead one.
+            self._abort(fault)  # It may wait for the dead one.
         elif ring.transition is None and not self._faults.skipping:
-            leave = len(names) > MEMBERS_MIN and self._rng.chance(0.5)
+            leave = len(names) > MEMBERS_MIN and fault.rng.chance(0.5)
             by = "" if leave else self._candidate()
-            self._begin(Wish("leave" if leave else "replace", names[victim], by=by, stopped=True), "stopped", victim)
+            self._begin(
+                fault, Wish("leave" if leave else "replace", names[victim], by=by, stopped=True), "stopped", victim
+            )
 
-    def _move(self) -> None:
+    def _move(self, fault: Occurrence) -> None:
         """Restart a member at other addresses."""
         cluster = self._cluster
-        number = self._rng.choice(cluster.awaited())
+        number = fault.rng.choice(cluster.awaited())
         machine = cluster.machines.get(number)
         if machine is None or not machine.up or machine.gone:
             return
-        port = 10_000 + self._rng.below(20_000)
+        port = 10_000 + fault.rng.below(20_000)
         machine.own = msgspec.structs.replace(
             machine.own, peer_address=f"127.0.0.1:{port}", client_address=f"127.0.0.1:{port + 1}"
         )
         self._count("move", "restarted")
-        self._faults.scene.note("membership", f"n{number} moves to port {port}")
+        self._faults.scene.note(fault, "membership", f"n{number} moves to port {port}")
         cluster.stop(number)
         cluster.start(number)
 
@@ -315,7 +326,7 @@ class Changes:
             if _addresses(member) != _addresses(cluster.machines[member.number].own)
         ]
 
-    def _revive(self) -> None:
+    def _revive(self, fault: Occurrence) -> None:
         """Start a removed member from its old disk: it must come to nothing."""
         cluster = self._cluster
         gone = [one.number for one in cluster.ring.departed if one.number in cluster.machines]
@@ -323,20 +334,20 @@ class Changes:
             gone = [number for number in gone if number not in self._burnt]
         if not gone:
             return
-        number = self._rng.choice(gone)
+        number = fault.rng.choice(gone)
         if cluster.machines[number].up:
             cluster.kill(number)
             self._count("revive", "killed while it left")
         self._count("revive", "started")
-        self._faults.scene.note("membership", f"n{number}, which was removed, is started again")
-        self._after(self._rng.uniform(0.0, 1_000.0), lambda: self._start_removed(number))
+        self._faults.scene.note(fault, "membership", f"n{number}, which was removed, is started again")
+        self._after(fault.rng.uniform(0.0, 1_000.0), lambda: self._start_removed(fault, number))
 
-    def _start_removed(self, number: int) -> None:
+    def _start_removed(self, fault: Occurrence, number: int) -> None:
         machine = self._cluster.machines[number]
         if not machine.up:
             self._cluster.start(number)
             life = machine.lives
-            delay_ms = self._rng.uniform(2_000.0, 20_000.0)
+            delay_ms = fault.rng.uniform(2_000.0, 20_000.0)
             self._after(delay_ms, lambda: self._down_again(number) if machine.lives == life else None)
 
     def _down_again(self, number: int) -> None:
@@ -378,17 +389,19 @@ class Changes:
 
     def _newcomer(self, member: Member) -> None:
         """A candidate finds itself in a decided ring, and starts as a node: at once, or late."""
-        cluster, rng = self._cluster, self._rng
+        cluster, name = self._cluster, f"j{member.number}"
         cluster.add(member, cluster.rings.newest.value)
+        fault = self._faults.scene.occurrence(name)
+        rng = self._streams.stream("newcomer", member.number)
         late = rng.chance(0.3)
 
         def start() -> None:
             machine = cluster.machines[member.number]
             if not machine.up and not machine.gone:
                 cluster.start(member.number)
-                if self._running and self._crashes and rng.chance(0.3):
-                    how = rng.choice(("kill", "power", "wipe"))
-                    self._after(rng.uniform(5.0, 4_000.0), lambda: self._strike(member.number, how))
+                if fault is not None and self._running and self._crashes and fault.rng.chance(0.3):
+                    how = fault.rng.choice(("kill", "power", "wipe"))
+                    self._after(fault.rng.uniform(5.0, 4_000.0), lambda: self._strike(fault, member.number, how))
 
         self._after(rng.uniform(2_000.0, 9_000.0) if late else rng.uniform(5.0, 1_000.0), start)
 
@@ -401,21 +414,23 @@ class Changes:
 
     # --- disturbances ---
 
-    def _disturb(self, proposer: int) -> None:
-        rng = self._rng
+    def _disturb(self, fault: Occurrence, proposer: int) -> None:
+        rng = fault.rng
         if rng.chance(0.25):
-            self._after(rng.choice((0.0, rng.uniform(1.0, 300.0), rng.uniform(500.0, 8_000.0))), self._abort)
+            self._after(
+                rng.choice((0.0, rng.uniform(1.0, 300.0), rng.uniform(500.0, 8_000.0))), lambda: self._abort(fault)
+            )
         if not self._crashes:
             return
         how = rng.choice(("kill", "kill", "power", "wipe"))
         if rng.chance(0.3):
             process = self._cluster.machines[proposer].process
             assert process is not None
-            process.light_fuse(1 + rng.below(80), lambda: self._strike(proposer, how))
+            process.light_fuse(1 + rng.below(80), lambda: self._strike(fault, proposer, how))
         if rng.chance(0.6):
-            self._set_trap(rng.choice(TRAPS), 1 + rng.below(6), rng.chance(0.5), how)
+            self._set_trap(fault, rng.choice(TRAPS), 1 + rng.below(6), rng.chance(0.5), how)
 
-    def _set_trap(self, name: str, times: int, at_sender: bool, how: str) -> None:
+    def _set_trap(self, fault: Occurrence, name: str, times: int, at_sender: bool, how: str) -> None:
         """Strike the sender, or the receiver, of this many messages of this type from now."""
         left = times
 
@@ -427,13 +442,13 @@ class Changes:
             if left == 0:
                 self._cluster.network.on_deliver = None
                 victim = source if at_sender else target
-                self._after(0.0, lambda: self._strike(victim, how))
+                self._after(0.0, lambda: self._strike(fault, victim, how))
 
         self._cluster.network.on_deliver = on_deliver
 
-    def _strike(self, number: int, how: str) -> None:
+    def _strike(self, fault: Occurrence, number: int, how: str) -> None:
         if self._running:
-            self._faults.processes.hit(number, how, self._faults._rng)
+            self._faults.processes.hit(number, how, fault)
 
     def _count(self, kind: str, outcome: str) -> None:
         name = f"membership: {kind} {outcome}"

@@ -33,11 +33,10 @@ AROUND_MS = 90_000
 class Days:
     """One story at a time."""
 
-    def __init__(self, cluster: Cluster, workload: Workload, note: Callable[[str, str], None]) -> None:
-        """`note(kind, what)` tells of what happened."""
+    def __init__(self, cluster: Cluster, workload: Workload) -> None:
         self._cluster = cluster
         self._workload = workload
-        self._note = note
+        self._note: Callable[[str, str], None] = lambda kind, what: None
         self._rng: SeededRng | None = None
         self._generation = 0
         self.running = False
@@ -45,9 +44,11 @@ class Days:
         self.skipping = False
         """Other faults must wait."""
 
-    def begin(self, rng: SeededRng, victim: int) -> str:
-        """Tell a story with `victim` (0: nobody) away; returns what it will be, in words."""
+    def begin(self, rng: SeededRng, victim: int, note: Callable[[str, str], None]) -> str:
+        """Tell a story with `victim` (0: nobody) away; returns what it will be, in words. `note(kind, what)` tells of
+        what comes of it."""
         assert not self.running
+        self._note = note
         self.running = True
         self._rng = rng
         grace_ms = self._cluster.options.grace_ms

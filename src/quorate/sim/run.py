@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from quorate.core.keyspace import split_storage_key
 from quorate.core.record import Clock
@@ -64,10 +65,17 @@ REPAIR_STEP_MS = 500
 
 def run(seed: int, options: SimOptions | None = None, transcript: Callable[[str], None] | None = None) -> Outcome:
     """Simulate one cluster; `transcript` takes a line for each event. Never raises for what a node does."""
+    with quiet_logs():
+        return Simulation(seed, options or SimOptions(), transcript).run()
+
+
+@contextmanager
+def quiet_logs() -> Iterator[None]:
+    """What nodes would log of faults that are meant to happen is nobody's concern."""
     logger = logging.getLogger("quorate")
     level, logger.level = logger.level, logging.CRITICAL + 1
     try:
-        return Simulation(seed, options or SimOptions(), transcript).run()
+        yield
     finally:
         logger.setLevel(level)
 
@@ -104,7 +112,7 @@ class Simulation:
             strict_buckets=choices.strict_buckets,
             availability=availability,
         )
-        self.faults = Faults(self.cluster, self.workload, streams, self.trace, options.faults)
+        self.faults = Faults(self.cluster, self.workload, streams, self.trace, options.faults, options.skipped)
         self.changes = Changes(self.cluster, self.faults, streams)
         self.changing = MEMBERSHIP in self.faults.enabled
         self.judge = Judge(self.cluster, self.workload, self.changes, self.observer, choices, self.changing)
@@ -128,9 +136,6 @@ class Simulation:
             frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "quorate" in frame.filename]
             where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames[-4:]))
             self._violated("exception", f"{type(error).__name__}: {error} ({where})")
-        cluster = self.cluster
-        found = self.observer.violations + cluster.graves.violations + cluster.rings.violations
-        found += self.workload.violations + self.changes.violations + self.judge.violations + self.violations
         return Outcome(
             seed=self.seed,
             trace_hash=self.trace.digest(),
@@ -139,10 +144,17 @@ class Simulation:
             durability=self.cluster.defaults.durability,
             operations=dict(sorted(self.workload.counts.items())),
             faults=dict(sorted(self.faults.scene.counts.items())),
-            violations=found[:VIOLATIONS_MAX],
+            violations=self.found()[:VIOLATIONS_MAX],
             reached=self._reached(),
             nodes=self.choices.nodes,
+            occurred=list(self.faults.scene.happened),
         )
+
+    def found(self) -> list[Violation]:
+        """What has been violated so far."""
+        cluster = self.cluster
+        found = self.observer.violations + cluster.graves.violations + cluster.rings.violations
+        return found + self.workload.violations + self.changes.violations + self.judge.violations + self.violations
 
     def _violated(self, check: str, message: str) -> None:
         self.violations.append(Violation(check, message))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from quorate.core.ports import Space
 from quorate.sim.faults.kinds import BIT_FLIP, DAYS
-from quorate.sim.faults.scene import Injector, Scene
-from quorate.sim.random_streams import SeededRng
+from quorate.sim.faults.scene import Injector, Occurrence, Scene
 
 CLOCK_JUMPS_MS = (50, 2_000, 30_000, 600_000, 3_600_000)
 CLOCK_JUMPS_AMONG_DAYS_MS = (50, 2_000, 30_000)
@@ -30,7 +29,8 @@ class HardwareFaults:
         self._scene.cluster.machines[number].disk.recover()
         self._jump(number, -self._jumped_ms.get(number, 0))
 
-    def _clock_jump(self, rng: SeededRng) -> str:
+    def _clock_jump(self, fault: Occurrence) -> str:
+        rng = fault.rng
         number = rng.choice(self._scene.cluster.present())
         by_ms = rng.choice(self._jumps_ms) * (1 if rng.chance(0.5) else -1)
         self._jump(number, by_ms)
@@ -41,8 +41,9 @@ class HardwareFaults:
         self._jumped_ms[number] = self._jumped_ms.get(number, 0) + by_ms
         self._scene.cluster.jump(number, by_ms)
 
-    def _slow_disk(self, rng: SeededRng) -> str:
+    def _slow_disk(self, fault: Occurrence) -> str:
         """One disk, or all of them, as on shared storage."""
+        rng = fault.rng
         numbers = self._scene.cluster.present()
         slow = numbers if rng.chance(0.4) else [rng.choice(numbers)]
         mean_ms = rng.choice((20.0, 200.0, 2_000.0))
@@ -57,8 +58,9 @@ class HardwareFaults:
         self._scene.later(rng.uniform(500.0, 8_000.0), recover)
         return f"{slow}, a sync takes {mean_ms} ms"
 
-    def _bit_flip(self, rng: SeededRng) -> str:
+    def _bit_flip(self, fault: Occurrence) -> str:
         """Damage one record, but never the last undamaged one that holds something acknowledged."""
+        rng = fault.rng
         number = rng.choice(self._scene.cluster.present())
         keys = self._scene.cluster.machines[number].disk.keys[Space.DATA]
         if not keys:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from quorate.sim.faults.kinds import ONE_DOWN
-from quorate.sim.faults.scene import Injector, Scene
+from quorate.sim.faults.scene import Injector, Occurrence, Scene
 from quorate.sim.loop import Process
 from quorate.sim.random_streams import SeededRng
 
@@ -52,7 +52,8 @@ class ProcessFaults:
         process.light_fuse(callbacks, lambda: blow() if self._scene.running else None)
         return f"in {callbacks} callbacks"
 
-    def _kill(self, rng: SeededRng) -> str:
+    def _kill(self, fault: Occurrence) -> str:
+        rng = fault.rng
         victim = self._scene.victim(rng)
         if not victim:
             return ""
@@ -63,7 +64,8 @@ class ProcessFaults:
 
         return f"n{victim} {self._strike(victim, rng, blow)}"
 
-    def _restart(self, rng: SeededRng) -> str:
+    def _restart(self, fault: Occurrence) -> str:
+        rng = fault.rng
         victim = self._scene.victim(rng)
         if not victim:
             return ""
@@ -71,39 +73,41 @@ class ProcessFaults:
         self._back(victim, rng)
         return f"n{victim}"
 
-    def _power(self, rng: SeededRng) -> str:
+    def _power(self, fault: Occurrence) -> str:
+        rng = fault.rng
         victim = self._scene.victim(rng)
         if not victim:
             return ""
 
-        return f"n{victim} {self._strike(victim, rng, lambda: self._lose_power(victim, rng))}"
+        return f"n{victim} {self._strike(victim, rng, lambda: self._lose_power(victim, fault))}"
 
-    def _lose_power(self, victim: int, rng: SeededRng) -> None:
+    def _lose_power(self, victim: int, fault: Occurrence) -> None:
         if not self._scene.power_promised:
             if not self._scene.can_lose(victim, wiped=False, others_may_lose_unsynced=False):
-                self._scene.note("power withheld", f"n{victim} has acknowledged data that is nowhere else")
+                self._scene.withheld(fault, "power", f"n{victim} has acknowledged data that is nowhere else")
                 return
             self._scene.history.losses_us.append(self._scene.cluster.loop.now_us)
         lost = self._scene.cluster.lose_power(victim)
-        self._back(victim, rng)
-        self._scene.note("power lost", f"n{victim}, {lost} batches")
+        self._back(victim, fault.rng)
+        self._scene.note(fault, "power lost", f"n{victim}, {lost} batches")
 
-    def hit(self, victim: int, how: str, rng: SeededRng) -> None:
+    def hit(self, victim: int, how: str, fault: Occurrence) -> None:
         """Kill a member, cut its power, or take its disk, as far as that is allowed now."""
         machine = self._scene.cluster.machines[victim]
         if not machine.up or not self._scene.running:
             return
         if how == "power":
-            self._lose_power(victim, rng)
+            self._lose_power(victim, fault)
         elif how == "wipe" and self._scene.can_lose_disk(victim):
-            self._lose_disk(victim, rng)
+            self._lose_disk(victim, fault.rng)
         else:
             self._scene.cluster.kill(victim)
-            self._back(victim, rng)
-        self._scene.note(f"struck by {how}", f"n{victim}")
+            self._back(victim, fault.rng)
+        self._scene.note(fault, f"struck by {how}", f"n{victim}")
 
-    def _crash_loop(self, rng: SeededRng) -> str:
+    def _crash_loop(self, fault: Occurrence) -> str:
         """Killed again and again soon after each start: young processes meet what their former lives have left."""
+        rng = fault.rng
         victim = self._scene.victim(rng)
         if not victim:
             return ""
@@ -121,7 +125,8 @@ class ProcessFaults:
         again(times)
         return f"n{victim}, {times} times"
 
-    def _wipe(self, rng: SeededRng) -> str:
+    def _wipe(self, fault: Occurrence) -> str:
+        rng = fault.rng
         victim = self._scene.victim(rng)
         if not victim or not self._scene.can_lose_disk(victim):
             return ""
@@ -133,7 +138,8 @@ class ProcessFaults:
         self._scene.cluster.wipe(victim)
         self._back(victim, rng)
 
-    def _pause(self, rng: SeededRng) -> str:
+    def _pause(self, fault: Occurrence) -> str:
+        rng = fault.rng
         victim = self._scene.victim(rng)
         process = self._scene.cluster.machines[victim].process if victim else None
         if process is None:
@@ -148,8 +154,9 @@ class ProcessFaults:
         self._scene.cluster.network.process_paused(victim, until_us)
         return f"n{victim} until {until_us // 1000} ms"
 
-    def _one_down(self, rng: SeededRng) -> str:
+    def _one_down(self, fault: Occurrence) -> str:
         """Kill, stop or pause one node, but only while all others are well: what the store must hide (check A)."""
+        rng = fault.rng
         if not self._scene.cluster.whole():
             return ""
         victim = self._scene.victim(rng)

@@ -7,6 +7,9 @@ every acknowledged write would survive on another disk:
   that; with `os` only while the acknowledged writes among it are on other disks;
 - a wiped disk is allowed only while others hold all that it held (hard case 1);
 - so is a flipped bit, for the one record that it is in (hard case 25).
+
+Every fault that happens has a name, and draws all that it needs from a stream of that name. So a run without one of
+them differs by nothing but what follows from that: how a failing run is made smaller.
 """
 
 from __future__ import annotations
@@ -14,22 +17,38 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from quorate.sim.cluster import Cluster
-from quorate.sim.random_streams import SeededRng
+from quorate.sim.random_streams import SeededRng, Streams
 from quorate.sim.trace import KIND_FAULT, Trace
 from quorate.sim.workload import Workload
 
-Injector = Callable[[SeededRng], str]
+
+class Occurrence:
+    """One fault of a run: its name, and the stream of all that it draws."""
+
+    __slots__ = ("name", "rng")
+
+    def __init__(self, name: str, rng: SeededRng) -> None:
+        self.name = name
+        self.rng = rng
+
+
+Injector = Callable[[Occurrence], str]
 """Does a fault, drawing all that it needs, and says what it did; "" if it did nothing."""
 
 
 class Scene:
     """What every kind of fault needs. `running`: faults may happen, and those that last end by themselves."""
 
-    def __init__(self, cluster: Cluster, workload: Workload, trace: Trace) -> None:
+    def __init__(
+        self, cluster: Cluster, workload: Workload, streams: Streams, trace: Trace, skipped: Collection[str]
+    ) -> None:
+        """`skipped`: names of faults that are not to happen."""
         self.cluster = cluster
         self.history = workload.history
         self._promised = workload.promised
+        self._streams = streams
         self._trace = trace
+        self._skipped = skipped
         self.running = False
         self.enabled: Collection[str] = ()
         """The kinds that may happen in this run."""
@@ -38,12 +57,27 @@ class Scene:
         self.may_forget: Callable[[int], bool] = lambda number: True
         """May the store of this member forget what it has voted for?"""
         self.counts: dict[str, int] = {}
+        self.happened: dict[str, bool] = {}
+        """Names of the faults that have done something, in their order."""
 
-    def note(self, kind: str, what: str) -> None:
+    def occurrence(self, name: str) -> Occurrence | None:
+        """The fault of this name; None if it is left out."""
+        return None if name in self._skipped else Occurrence(name, self._streams.stream("fault", name))
+
+    def note(self, fault: Occurrence | None, kind: str, what: str) -> None:
+        """`fault` did something, or (None) the run itself did."""
+        if fault is not None:
+            self.happened[fault.name] = True
+        self._tell(fault, kind, what)
+
+    def withheld(self, fault: Occurrence, kind: str, why: str) -> None:
+        """`fault`, or this part of it, did nothing."""
+        self._tell(fault, f"{kind} withheld", why)
+
+    def _tell(self, fault: Occurrence | None, kind: str, what: str) -> None:
         self.counts[kind] = self.counts.get(kind, 0) + 1
-        self._trace.event(
-            self.cluster.loop.now_us, 0, KIND_FAULT, f"{kind} {what}".encode(), lambda: f"FAULT  {kind}: {what}"
-        )
+        line = f"{fault.name} {kind}: {what}" if fault is not None else f"{kind}: {what}"
+        self._trace.event(self.cluster.loop.now_us, 0, KIND_FAULT, line.encode(), lambda: f"FAULT  {line}")
 
     def later(self, delay_ms: float, undo: Callable[[], None]) -> None:
         """Undo a fault after a while, unless the end of all faults has undone everything before."""
@@ -51,8 +85,9 @@ class Scene:
 
     def victim(self, rng: SeededRng) -> int:
         """A member whose process runs; 0 if there is none."""
-        up = [number for number, machine in self.cluster.machines.items() if machine.up]
-        return rng.choice(up) if up else 0
+        machines = self.cluster.machines
+        wanted = rng.sample(list(machines), len(machines))  # Drawn before it is known who runs: see above.
+        return next((number for number in wanted if machines[number].up), 0)
 
     # What may be lost.
 
