@@ -27,6 +27,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "bench": frozenset({"core", "client"}),
     "dashboard": frozenset({"core"}),
     "cli": frozenset({"core", "client", "server", "sim", "bench"}),
+    "trials": frozenset({"core", "node", "adapters", "client", "server", "sim", "bench", "aio"}),
     "__init__": frozenset({"client", "core", "aio"}),
     "aio": frozenset({"client", "core"}),
     "__main__": frozenset({"cli"}),
