@@ -26,6 +26,7 @@ from quorate.sim.faults.schedule import Faults
 from quorate.sim.history import Violation
 from quorate.sim.judgement import Judge
 from quorate.sim.loop import VirtualLoop
+from quorate.sim.mutants.registry import planted
 from quorate.sim.observer import Observer
 from quorate.sim.options import Outcome, SimOptions
 from quorate.sim.quorums import check_quorums
@@ -65,8 +66,9 @@ REPAIR_STEP_MS = 500
 
 def run(seed: int, options: SimOptions | None = None, transcript: Callable[[str], None] | None = None) -> Outcome:
     """Simulate one cluster; `transcript` takes a line for each event. Never raises for what a node does."""
-    with quiet_logs():
-        return Simulation(seed, options or SimOptions(), transcript).run()
+    options = options or SimOptions()
+    with quiet_logs(), planted(options.mutant):
+        return Simulation(seed, options, transcript).run()
 
 
 @contextmanager
