@@ -22,6 +22,12 @@ def opened(stored: bytes) -> bytes | None:
     return document if sealed(document) == stored else None
 
 
+def load_whole(engine: Engine, key: bytes) -> bytes | None:
+    """A document that a node can do without: None if there never was one, and if it is damaged."""
+    stored = engine.get(Space.META, key)
+    return None if stored is None else opened(stored)
+
+
 def load(engine: Engine, key: bytes) -> bytes | None:
     """A document that a node cannot do without, or None if there never was one; raises `StartupError` if it is
     damaged."""

@@ -21,7 +21,7 @@ from quorate.core.membership.gossip import (
 from quorate.core.ports import Space
 from quorate.core.ring.ring import Member
 from quorate.node.context import NodeContext
-from quorate.node.documents import opened, sealed
+from quorate.node.documents import load_whole, sealed
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +92,7 @@ class GossipRounds:
 
     def _next_incarnation(self) -> int:
         node = self._node
-        stored = node.engine.get(Space.META, INCARNATION_KEY)
-        # Damaged, it counts as unknown: the clock makes it rise.
-        raw = None if stored is None else opened(stored)
+        raw = load_whole(node.engine, INCARNATION_KEY)  # Damaged, it counts as unknown: the clock makes it rise.
         previous = 0 if raw is None else int.from_bytes(raw, "big")
         incarnation = next_incarnation(previous, node.clock.wall_ms())
         self._persist(incarnation)

@@ -24,7 +24,7 @@ from quorate.core.ports import Space
 from quorate.core.ring.advance import sources_awaited
 from quorate.core.ring.transition import Stage, Transition
 from quorate.node.context import NodeContext
-from quorate.node.documents import opened, sealed
+from quorate.node.documents import load_whole, sealed
 from quorate.node.gossip_rounds import NOTHING_FILLED
 
 log = logging.getLogger(__name__)
@@ -147,8 +147,7 @@ class PlanFilling:
             log.error("it could not be noted that this node is filled: %s", error)
 
     def _load(self) -> RingRank:
-        stored = self._node.engine.get(Space.META, FILLED_KEY)
-        raw = None if stored is None else opened(stored)
+        raw = load_whole(self._node.engine, FILLED_KEY)
         return NOTHING_FILLED if raw is None else msgspec.msgpack.decode(raw, type=tuple[int, int])
 
     # --- for people ---
