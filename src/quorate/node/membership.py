@@ -50,8 +50,7 @@ class Membership:
         """Called, in this order, when the node goes by a newer ring, after all that is here."""
         self._lingering: dict[int, float] = {}
         """Members that departed and may still have something to hand over → until when (monotonic milliseconds)."""
-        transition = node.view.ring.transition
-        self._stopped = list(transition.stopped) if transition is not None else []
+        self._stopped = node.view.ring.stopped
         """Who has stopped for good by the ring before the next one: it has nothing to hand over, and is refused."""
         self._known = dict(node.view.names)
         """The members of the ring before the next one."""
@@ -115,8 +114,7 @@ class Membership:
         node = self._node
         view, now_ms = node.view, node.clock.monotonic_ms()
         before, self._known = self._known, dict(view.names)
-        stopped, transition = self._stopped, view.ring.transition
-        self._stopped = list(transition.stopped) if transition is not None else []
+        stopped, self._stopped = self._stopped, view.ring.stopped
         for number in before:
             if number not in view.names:
                 node.disconnected.pop(number, None)

@@ -13,7 +13,7 @@ it. A wiped store has lost it with the rest.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +22,7 @@ from quorate.core.errors import StorageError
 from quorate.core.membership.gossip import RingRank
 from quorate.core.ports import Space
 from quorate.core.ring.advance import sources_awaited
-from quorate.core.ring.transition import Stage, Transition
+from quorate.core.ring.transition import Stage
 from quorate.node.context import NodeContext
 from quorate.node.documents import load_whole, sealed
 from quorate.node.gossip_rounds import NOTHING_FILLED
@@ -101,28 +101,33 @@ class PlanFilling:
         compared = self.waiting.get((n, partition))
         if compared is not None:
             compared[peer] = True
-            self._look_at((n, partition))
+            self._look_at([(n, partition)])
 
     def _tick(self) -> None:
-        for part in list(self.waiting):
-            if self.waiting[part]:
-                self._look_at(part)
-        self._finish()
+        self._look_at([part for part, compared in self.waiting.items() if compared])
         self._node.scheduler.call_later(CHECK_INTERVAL_MS, self._tick)
 
-    def _awaited(self, part: Part, transition: Transition) -> list[int]:
-        node = self._node
-        n, partition = part
-        down = [member for member in node.view.other_numbers if not node.usable(member)]
-        of_n = [quorum for quorum in node.view.quorums if quorum.n == n]
-        placement = node.view.joint.of(partition, n)
-        return sources_awaited(placement, self.waiting[part], transition.stopped, down, of_n)
+    def _awaited(self, parts: Collection[Part]) -> dict[Part, list[int]]:
+        """Whom each of these placements must still be compared with; nothing once the plan is over."""
+        view = self._node.view
+        transition = view.ring.transition
+        if transition is None:
+            return {}
+        down = [member for member in view.other_numbers if not self._node.usable(member)]
+        of_n = {n: [quorum for quorum in view.quorums if quorum.n == n] for n in dict.fromkeys(n for n, _ in parts)}
+        return {
+            (n, partition): sources_awaited(
+                view.joint.of(partition, n), self.waiting[n, partition], transition.stopped, down, of_n[n]
+            )
+            for n, partition in parts
+        }
 
-    def _look_at(self, part: Part) -> None:
-        transition = self._node.view.ring.transition
-        if transition is not None and not self._awaited(part, transition):
-            del self.waiting[part]
-            self._finish()
+    def _look_at(self, parts: Collection[Part]) -> None:
+        """Those of these placements that were compared with enough replicas are filled."""
+        for part, awaited in self._awaited(parts).items():
+            if not awaited:
+                del self.waiting[part]
+        self._finish()
 
     def _finish(self) -> None:
         """All is here: note it, synced, and say so."""
@@ -173,12 +178,9 @@ class PlanFilling:
         }
 
     def _rows(self) -> list[dict[str, Any]]:
-        transition = self._node.view.ring.transition
-        if transition is None:
-            return []
         groups: dict[tuple[int, ...], list[int]] = {}
-        for part in sorted(self.waiting):
-            groups.setdefault(tuple(self._awaited(part, transition)), []).append(part[1])
+        for (_, partition), awaited in self._awaited(sorted(self.waiting)).items():
+            groups.setdefault(tuple(awaited), []).append(partition)
         return [
             {
                 "partitions": sorted(set(partitions)),

@@ -220,14 +220,12 @@ class Reconfiguration:
             reply(Admin(document))
             return
         names = view.names
-        before = {member.number: True for member in transition.before.members}
-        after = {member.number: True for member in transition.after.members}
         waiting = self._steward.waiting()
         document |= {
             "stage": STAGE_NAMES[transition.stage],
             "began_version": transition.began,
-            "joining": [names[number] for number in after if number not in before],
-            "leaving": [names[number] for number in before if number not in after],
+            "joining": [names[number] for number in transition.joining],
+            "leaving": [names[number] for number in transition.leaving],
             "stopped": [names[number] for number in transition.stopped],
             "waiting": [waiting.text(names)] if waiting is not None else ["the next stage is about to be decided"],
         }
@@ -235,7 +233,10 @@ class Reconfiguration:
         def done(answers: Answers) -> None:
             reports = {member: _report_of(answer) for member, answer in answers.items()}
             reports[node.self_number] = {"transfer": self.report()}
-            document["members"] = [self._row(member, reports.get(member.number)) for member in view.ring.members]
+            needy = self._newcomers()
+            document["members"] = [
+                self._row(member, reports.get(member.number), member.number in needy) for member in view.ring.members
+            ]
             reply(Admin(document))
 
         timeout_ms = node.options.request_timeout_ms // 2
@@ -245,14 +246,14 @@ class Reconfiguration:
         """This node about its part in the plan."""
         return self._plan_filling.report()
 
-    def _row(self, member: Member, report: dict[str, Any] | None) -> dict[str, Any]:
+    def _row(self, member: Member, report: dict[str, Any] | None, newcomer: bool) -> dict[str, Any]:
         transition = self._node.view.ring.transition
         facts = self._gossip.facts_of(member.number)
         own: dict[str, Any] = (report or {}).get("transfer") or {}
         waits = [{**row, "partitions": ranges_text(row["partitions"])} for row in own.get("waits_for", [])]
         if report is None and transition is not None:
             waits = [{"partitions": "", "members": [member.name], "reason": "it does not answer"}]
-        needs = bool(own.get("partitions")) or member.number in self._newcomers()
+        needs = bool(own.get("partitions")) or newcomer
         began = transition.began if transition is not None else 0
         return {
             "name": member.name,
@@ -267,6 +268,7 @@ class Reconfiguration:
         }
 
     def _newcomers(self) -> list[int]:
+        """Who is new in any partition, whether it joins the cluster or gets more to keep."""
         joint = self._node.view.joint
         changes = [change for quorum in self._node.view.quorums for change in joint.changes(quorum.n)]
         return list(dict.fromkeys(number for before, after in changes for number in after if number not in before))
@@ -276,30 +278,31 @@ class Reconfiguration:
         node = self._node
         ring = node.view.ring
         owned = Counter(ring.owners)
+        sides: dict[int, str] = {}
+        if ring.transition is not None:
+            sides |= dict.fromkeys(ring.transition.joining, "joins")
+            sides |= dict.fromkeys(ring.transition.leaving, "leaves")
         reply(
             Admin(
                 {
                     "ring_version": ring.version,
-                    "members": [self._member_row(member, owned[member.number]) for member in ring.members],
+                    "members": [
+                        self._member_row(member, owned[member.number], sides.get(member.number, "stays"))
+                        for member in ring.members
+                    ],
                     "candidates": self._candidates.rows(),
                     "departed": [{"number": gone.number, "id": gone.id} for gone in ring.departed],
                 }
             )
         )
 
-    def _member_row(self, member: Member, owns: int) -> dict[str, Any]:
+    def _member_row(self, member: Member, owns: int, side: str) -> dict[str, Any]:
         node = self._node
         facts = self._gossip.facts_of(member.number)
         state, reason = "up", ""
         if member.number != node.self_number:
             opinion = node.detector.view(member.number, node.clock.monotonic_ms())
             state, reason = opinion.state, opinion.reason
-        side = "stays"
-        transition = node.view.ring.transition
-        if transition is not None:
-            in_before = any(one.number == member.number for one in transition.before.members)
-            in_after = any(one.number == member.number for one in transition.after.members)
-            side = "stays" if in_before and in_after else "leaves" if in_before else "joins"
         return {
             **msgspec.to_builtins(member),
             "owns": owns,

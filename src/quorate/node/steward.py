@@ -110,9 +110,7 @@ class Steward:
         transition = node.view.ring.transition
         if transition is None or transition.stage != Stage.READ_NEW:
             return False
-        staying = {member.number: True for member in transition.after.members}
-        leaving = [member.number for member in transition.before.members if member.number not in staying]
-        return any(number not in transition.stopped and not node.usable(number) for number in leaving)
+        return any(number not in transition.stopped and not node.usable(number) for number in transition.leaving)
 
     def _ask(self) -> None:
         ask(self._node, self._node.view.other_numbers, StandingAsk, STANDING_TIMEOUT_MS, self._asked)

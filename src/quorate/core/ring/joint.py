@@ -34,7 +34,7 @@ from collections import Counter
 import msgspec
 
 from quorate.core.ring.preference import PreferenceLists
-from quorate.core.ring.ring import Member, Ring
+from quorate.core.ring.ring import Ring
 from quorate.core.ring.transition import Side, Stage, StagedRing, Transition
 
 Change = tuple[tuple[int, ...], tuple[int, ...]]
@@ -82,9 +82,7 @@ class JointPlacements:
             self._before = _lists(ring, transition.before)
             self._after = _lists(ring, transition.after)
             self._read = self._before if transition.stage == Stage.READ_OLD else self._after
-            joining = _only(transition.after, transition.before)
-            leaving = _only(transition.before, transition.after)
-            self._last_resort = (*joining, *leaving)
+            self._last_resort = (*transition.joining, *transition.leaving)
 
     def of(self, partition: int, n: int) -> JointPlacement:
         """The placement of `partition` (0…Q−1) for buckets with `n` replicas (1…16)."""
@@ -138,12 +136,3 @@ class JointPlacements:
 def _lists(ring: Ring, side: Side) -> PreferenceLists:
     """The preference lists of one side: by its own members only, or a joiner might fill up a list that is short."""
     return PreferenceLists(Ring(ring.cluster_id, ring.version, side.members, side.owners))
-
-
-def _only(side: Side, other: Side) -> list[int]:
-    there = {member.number: True for member in other.members}
-    return [member.number for member in _ascending(side.members) if member.number not in there]
-
-
-def _ascending(members: list[Member]) -> list[Member]:
-    return sorted(members, key=lambda member: member.number)

@@ -74,8 +74,7 @@ def check_succession(before: ClusterMetadata, after: ClusterMetadata) -> None:
 def voters(ring: StagedRing) -> tuple[int, ...]:
     """Who decides on what follows `ring` (see the module's text)."""
     members = read_ring(ring).members
-    stopped = ring.transition.stopped if ring.transition is not None else []
-    living = sorted(member.number for member in members if member.number not in stopped)
+    living = sorted(member.number for member in members if member.number not in ring.stopped)
     return tuple(living or sorted(member.number for member in members))
 
 

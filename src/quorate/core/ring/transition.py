@@ -65,6 +65,16 @@ class Transition(msgspec.Struct, frozen=True):
     """Members of the side before of which the operator says that they have stopped for good, and that what only they
     hold is given up. They answer nobody, so nobody waits for them."""
 
+    @property
+    def joining(self) -> list[int]:
+        """Those who are on the side after alone: their numbers, ascending."""
+        return _only(self.after, self.before)
+
+    @property
+    def leaving(self) -> list[int]:
+        """Those who are on the side before alone: their numbers, ascending."""
+        return _only(self.before, self.after)
+
 
 class Departed(msgspec.Struct, frozen=True):
     """A member that was removed: it never comes back under this id (hard case 16)."""
@@ -80,6 +90,11 @@ class StagedRing(Ring, frozen=True):
     departed: list[Departed] = []
     last_number: int = 0
     """The highest number that a member was ever given, whether its plan was finished or not."""
+
+    @property
+    def stopped(self) -> list[int]:
+        """Of the plan under way (see `Transition`); nobody if there is none."""
+        return self.transition.stopped if self.transition is not None else []
 
 
 def staged(ring: Ring) -> StagedRing:
@@ -196,6 +211,11 @@ def move_member(ring: StagedRing, member: Member) -> StagedRing:
 def _moved(members: Sequence[Member], moved: Member) -> list[Member]:
     """`members` with the new name and addresses; a side keeps the weight that it gives the member."""
     return [msgspec.structs.replace(moved, weight=one.weight) if one.number == moved.number else one for one in members]
+
+
+def _only(side: Side, other: Side) -> list[int]:
+    there = {member.number: True for member in other.members}
+    return sorted(member.number for member in side.members if member.number not in there)
 
 
 def _before(ring: StagedRing) -> list[Member]:
