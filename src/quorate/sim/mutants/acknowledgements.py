@@ -66,7 +66,7 @@ def fallbacks_count_although_the_bucket_is_strict(patches: Patches) -> None:
 
 @mutant("A slow home and the one that stands in for it count as two.", ("W",), hard_cases=(11,))
 def a_fallback_counts_beside_its_home(patches: Patches) -> None:
-    def held_by(self: Any, member: int, home: int) -> int:
+    def held_by(self: Any, member: int, home: int) -> Any:
         self.covered.clear()
         return genuine(self, member, home)
 

@@ -20,7 +20,7 @@ from quorate.core.errors import CallerError
 from quorate.sim.mutants.patches import Patches
 from quorate.sim.options import SimOptions
 
-SUBJECTS: Final = ("acknowledgements",)
+SUBJECTS: Final = ("acknowledgements", "answers", "causality", "hints", "deletion", "trees", "membership", "rings")
 PLAIN: Final = SimOptions()
 """The swarm as `quorate sim` runs it: nothing is chosen for the mutant's sake."""
 SHORT: Final = SimOptions(seconds=20)
