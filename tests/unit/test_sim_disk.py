@@ -144,6 +144,11 @@ def test_reports_of_each_kind_of_end() -> None:
     assert engine.report == OpenReport(fresh=False, clean=False, may_have_lost_writes=True)
     engine.close()
     lab.die()
+    engine = lab.open()
+    assert engine.report == OpenReport(fresh=False, clean=True, may_have_lost_writes=True), "nobody has acted on it yet"
+    assert lab.sync(engine) is None
+    engine.close()
+    lab.die()
     assert lab.open().report == OpenReport(fresh=False, clean=True, may_have_lost_writes=False)
     lab.die()
     lab.disk.wipe()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from quorate.core.buckets import BucketProperties
 from quorate.core.collection import beyond_horizon
+from quorate.core.errors import StorageError
 from quorate.core.keyspace import canonical_name, slot_of_name, split_storage_key, storage_key
 from quorate.core.membership.ring_consensus import RingValue
 from quorate.core.membership.ring_ledger import Memory
@@ -72,6 +73,16 @@ class Machine:
     @property
     def up(self) -> bool:
         return self.process is not None and self.process.alive
+
+    @property
+    def serves(self) -> bool:
+        """Does its process take requests, writes too?"""
+        return self.ready and self.node is not None and not self.node._shared.fenced_because
+
+    @property
+    def broken(self) -> bool:
+        """Has a write or a sync failed in the life of its present process, which takes no writes from then on?"""
+        return self.up and self.engine is not None and self.engine.broken is not None
 
 
 class Cluster:
@@ -144,6 +155,10 @@ class Cluster:
         """Called with the number of a machine whose process has just ended."""
         self.on_emptied: Callable[[int], None] = lambda number: None
         """Called with the number of a machine whose process has emptied its store."""
+        self.on_disk_failed: Callable[[Machine, StorageError], None] = lambda machine, error: None
+        """Called when a write or a sync has failed, for the first time in the life of a process."""
+        self.on_disk_filled: Callable[[Machine], None] = lambda machine: None
+        """Called when there is hardly any room on a disk any more."""
         self.on_departed: Callable[[int], None] = lambda number: None
         """Called with the number of a machine whose node has left the cluster, and has ended its process."""
 
@@ -166,12 +181,19 @@ class Cluster:
         )
         disk = Disk(self.loop, self._streams.stream("disk", number), self.observer.of_member(number))
         disk.on_emptied = lambda: self._emptied(number)
-        return Machine(number, own, founding, newborn, disk, clock)
+        machine = Machine(number, own, founding, newborn, disk, clock)
+        disk.on_failed = lambda error: self.on_disk_failed(machine, error)
+        return machine
 
     def start(self, number: int) -> None:
-        """Start a new life of this member's process on what its disk holds."""
+        """Start a new life of this member's process on what its disk holds.
+
+        It ends at once if the disk fails, since no store can be opened then; who mends the disk starts it again.
+        """
         machine = self.machines[number]
         assert not machine.up, "one process a machine"
+        if machine.disk.failing:
+            return
         machine.lives += 1
         process = Process(self.loop, machine.clock.rate)
         engine = machine.disk.open(process)

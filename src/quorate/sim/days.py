@@ -9,7 +9,8 @@ What must hold for a story to be within the promises, or it is withheld:
 - one node at most is away, and comes back to find all others running;
 - every acknowledged write is on a replica that is not away: hints expire with half of `grace`, and a node that was
   away for longer than `grace` may empty itself (hard case 22);
-- no process is paused, since a message in its memory would be a day old and not know it.
+- no process is paused, since a message in its memory would be a day old and not know it;
+- none is fenced by its disk, since it would give no sign of life for a day (`node.absence`).
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Days:
         return all(
             number == victim
             or machine.gone
-            or (machine.ready and machine.process and machine.process.paused_until_us <= now_us)
+            or (machine.serves and machine.process and machine.process.paused_until_us <= now_us)
             for number, machine in self._cluster.machines.items()
         )
 
@@ -122,6 +123,9 @@ class Days:
         self._after(pause_ms, (lambda: self._rest(left, victim)) if left else lambda: self._come_back(victim))
 
     def _come_back(self, victim: int) -> None:
+        if victim and self._cluster.machines[victim].disk.failing:
+            self._after(POLL_MS, lambda: self._come_back(victim))
+            return
         self._end()
         if victim and not self._cluster.machines[victim].up and not self._cluster.machines[victim].gone:
             self._cluster.start(victim)

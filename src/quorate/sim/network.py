@@ -55,6 +55,8 @@ class Network:
         self.frames_delivered = 0
         self.on_deliver: Callable[[int, int, Message], None] | None = None
         """Called with (source, target, message) right before a message is handed to its receiver."""
+        self.on_sent: Callable[[int, Message], None] = lambda source, message: None
+        """Called with (source, message) when a node sends a message."""
 
     def add(self, member: int) -> None:
         """Lay links between a new member and all others."""

@@ -19,10 +19,11 @@ from quorate.core.record import Clock
 from quorate.core.store import Admin, Failure, GetRequest, GetResult
 from quorate.sim.availability import Availability
 from quorate.sim.changes import Changes
-from quorate.sim.cluster import Cluster, add_counts, counters_of
+from quorate.sim.cluster import Cluster, Machine, add_counts, counters_of
 from quorate.sim.days import AROUND_MS
 from quorate.sim.faults.kinds import MEMBERSHIP, ONE_DOWN
 from quorate.sim.faults.schedule import Faults
+from quorate.sim.fence_check import FenceCheck
 from quorate.sim.history import Violation
 from quorate.sim.judgement import Judge
 from quorate.sim.loop import VirtualLoop
@@ -120,6 +121,7 @@ class Simulation:
         self.judge = Judge(self.cluster, self.workload, self.changes, self.observer, choices, self.changing)
         if availability is not None:
             self.faults.processes.on_victim = lambda number: setattr(availability, "victim", number)
+        self.fence_check = FenceCheck(self.cluster)
         self._make_hooks()
 
     def _make_hooks(self) -> None:
@@ -127,7 +129,7 @@ class Simulation:
         cluster, choices = self.cluster, self.choices
         cluster.graves.last_write_wins = lambda key: split_storage_key(key)[1] in choices.last_write_wins
         cluster.rings.on_newest.append(lambda before, ring: self._check_quorums())
-        cluster.on_ending = lambda machine: self.judge.check_trees(machine, "before its process ended")
+        cluster.on_ending = self._on_ending
         cluster.on_emptied = lambda number: self.workload.history.losses_us.append(self.loop.now_us)
         self.observer.on_hint_removed = self._on_hint_removed
 
@@ -156,7 +158,14 @@ class Simulation:
         """What has been violated so far."""
         cluster = self.cluster
         found = self.observer.violations + cluster.graves.violations + cluster.rings.violations
-        return found + self.workload.violations + self.changes.violations + self.judge.violations + self.violations
+        return (
+            found
+            + self.workload.violations
+            + self.changes.violations
+            + self.judge.violations
+            + self.fence_check.violations
+            + self.violations
+        )
 
     def _violated(self, check: str, message: str) -> None:
         self.violations.append(Violation(check, message))
@@ -166,6 +175,7 @@ class Simulation:
         for machine in self.cluster.machines.values():
             if machine.node is not None:
                 add_counts(sums, counters_of(machine.node))
+        sums["fenced by their disks"] = self.fence_check.fenced
         sums["siblings collected"] = self.cluster.graves.collected
         add_counts(sums, self.changes.counts)
         return dict(sorted(sums.items()))
@@ -274,6 +284,10 @@ class Simulation:
     def _check_quorums(self) -> None:
         if self.changing and self.workload.issuing:
             self.violations += check_quorums(self.cluster, self.workload.history)
+
+    def _on_ending(self, machine: Machine) -> None:
+        if not machine.broken:  # What it last meant to write is in its trees, and maybe not on its disk.
+            self.judge.check_trees(machine, "before its process ended")
 
     def _on_hint_removed(self, member: int, home: int, stored_key: bytes, clock: Clock, created_ms: int) -> None:
         """A hint may go when its home durably holds what it said, and not before (hard case 15); or when it is half of

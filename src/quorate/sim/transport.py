@@ -50,6 +50,7 @@ class SimTransport:
     def send(self, member: int, message: Message) -> bool:
         if member not in self.connections:
             return False
+        self._network.on_sent(self._member, message)
         if not self._outbox:
             self.process.call_soon(self._flush)
         queued = self._outbox.get(member)

@@ -7,6 +7,9 @@ from typing import Final
 ONE_DOWN: Final = "one down"
 DAYS: Final = "days"
 BIT_FLIP: Final = "bit flip"
+DISK_FULL: Final = "disk full"
+DISK_ERROR: Final = "disk error"
+READ_ONLY: Final = "read only"
 MEMBERSHIP: Final = "membership"
 
 KINDS: Final = (
@@ -33,5 +36,8 @@ KINDS: Final = (
     ONE_DOWN,
     DAYS,
     BIT_FLIP,
+    DISK_FULL,
+    DISK_ERROR,
+    READ_ONLY,
     MEMBERSHIP,
 )

@@ -82,14 +82,8 @@ class ProcessFaults:
         return f"n{victim} {self._strike(victim, rng, lambda: self._lose_power(victim, fault))}"
 
     def _lose_power(self, victim: int, fault: Occurrence) -> None:
-        if not self._scene.power_promised:
-            if not self._scene.can_lose(victim, wiped=False, others_may_lose_unsynced=False):
-                self._scene.withheld(fault, "power", f"n{victim} has acknowledged data that is nowhere else")
-                return
-            self._scene.history.losses_us.append(self._scene.cluster.loop.now_us)
-        lost = self._scene.cluster.lose_power(victim)
-        self._back(victim, fault.rng)
-        self._scene.note(fault, "power lost", f"n{victim}, {lost} batches")
+        if self._scene.lose_power(victim, fault):
+            self._back(victim, fault.rng)
 
     def hit(self, victim: int, how: str, fault: Occurrence) -> None:
         """Kill a member, cut its power, or take its disk, as far as that is allowed now."""

@@ -6,7 +6,9 @@ every acknowledged write would survive on another disk:
 - a lost machine loses what was not synced: always allowed with durability `fsync`, which promises to survive just
   that; with `os` only while the acknowledged writes among it are on other disks;
 - a wiped disk is allowed only while others hold all that it held (hard case 1);
-- so is a flipped bit, for the one record that it is in (hard case 25).
+- so is a flipped bit, for the one record that it is in (hard case 25);
+- a disk that fails takes nothing that was acknowledged as synced, and is always allowed. After a failed sync nobody
+  knows what of the rest is stored: losing some of it is a loss of power (hard case 27).
 
 Every fault that happens has a name, and draws all that it needs from a stream of that name. So a run without one of
 them differs by nothing but what follows from that: how a failing run is made smaller.
@@ -17,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from quorate.sim.cluster import Cluster
+from quorate.sim.faults.kinds import DISK_ERROR
 from quorate.sim.random_streams import SeededRng, Streams
 from quorate.sim.trace import KIND_FAULT, Trace
 from quorate.sim.workload import Workload
@@ -98,7 +101,19 @@ class Scene:
     @property
     def unsynced_too(self) -> bool:
         """May the other disks lose what they have not synced without anybody asking whether they may?"""
-        return self.power_promised and "power" in self.enabled
+        return self.power_promised and ("power" in self.enabled or DISK_ERROR in self.enabled)
+
+    def lose_power(self, victim: int, fault: Occurrence) -> bool:
+        """Stop a member's machine, with some of what was not synced lost, if that is allowed now."""
+        cluster = self.cluster
+        if not self.power_promised:
+            if not self.can_lose(victim, wiped=False, others_may_lose_unsynced=False):
+                self.withheld(fault, "power", f"n{victim} has acknowledged data that is nowhere else")
+                return False
+            self.history.losses_us.append(cluster.loop.now_us)
+        lost = cluster.lose_power(victim)
+        self.note(fault, "power lost", f"n{victim}, {lost} batches")
+        return True
 
     def can_lose(self, victim: int, wiped: bool, others_may_lose_unsynced: bool, only_key: bytes | None = None) -> bool:
         """As `Copies.can_lose`, for all keys or one."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from quorate.sim.cluster import Cluster
 from quorate.sim.days import Days
+from quorate.sim.faults.failing_disks import FailingDisks
 from quorate.sim.faults.hardware import HardwareFaults
 from quorate.sim.faults.kinds import DAYS, KINDS, MEMBERSHIP
 from quorate.sim.faults.links import LinkFaults
@@ -51,10 +52,12 @@ class Faults:
         self.processes = ProcessFaults(scene)
         self._links = LinkFaults(scene)
         self._hardware = HardwareFaults(scene)
+        self._failing_disks = FailingDisks(scene)
         self._inject: dict[str, Injector] = {
             **self.processes.injectors(),
             **self._links.injectors(),
             **self._hardware.injectors(),
+            **self._failing_disks.injectors(),
             DAYS: self._begin_days,
         }
         assert {*self._inject, MEMBERSHIP} == {*KINDS}
@@ -74,6 +77,7 @@ class Faults:
         self._links.heal()
         for number, machine in scene.cluster.machines.items():
             self._hardware.heal(number)
+            self._failing_disks.heal(number)
             if not machine.up and not machine.gone:
                 scene.cluster.start(number)
 
