@@ -47,7 +47,7 @@ class TreesMachine(RuleBasedStateMachine):
     def begin(self, cached: bool, damaged_max: int) -> None:
         self.patches = [
             # A step of the walk is one record, so that much can happen between two of them.
-            patch.object(trees_module, "RECORDS_PER_TOKEN", 1),
+            patch.object(trees_module, "SCAN_RECORDS_PER_OPERATION", 1),
             patch.object(trees_module, "TOKENS_PER_STEP_MAX", 1),
             patch.object(trees_module, "DAMAGED_KEYS_MAX", damaged_max),
         ]

@@ -100,7 +100,7 @@ class Bench:
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr(trees_module, "RECORDS_PER_TOKEN", 1)
+    monkeypatch.setattr(trees_module, "SCAN_RECORDS_PER_OPERATION", 1)
     monkeypatch.setattr(trees_module, "TOKENS_PER_STEP_MAX", 1)
     made = Bench()
     made.fill()
@@ -282,7 +282,7 @@ def test_the_walk_waits_while_the_disk_is_failed(bench: Bench) -> None:
 
 
 def test_a_step_is_bounded_in_bytes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trees_module, "RECORDS_PER_TOKEN", 1_000)
+    monkeypatch.setattr(trees_module, "SCAN_RECORDS_PER_OPERATION", 1_000)
     monkeypatch.setattr(trees_module, "STEP_BYTES_MAX", 60)
     bench.walk_past(2)
     assert bench.exact()

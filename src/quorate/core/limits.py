@@ -133,6 +133,8 @@ EXCHANGE_ANSWERS_MAX = 16
 SCAN_CHUNK_RECORDS = 64
 SCAN_CHUNK_BYTES = 2 * MIB
 """What a background scan reads in one turn of the loop, whichever comes first."""
+SCAN_RECORDS_PER_OPERATION = 64
+"""Records looked at that cost as much as one record moved, for the admission of background work."""
 
 # Hash trees.
 DAMAGED_KEYS_MAX = 16_384

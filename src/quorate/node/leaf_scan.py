@@ -11,15 +11,17 @@ from collections.abc import Callable, Sequence
 
 from quorate.core.envelope import unpack
 from quorate.core.errors import DamagedRecord
-from quorate.core.limits import EXCHANGE_SCANNED_RECORDS_MAX, SCAN_CHUNK_BYTES, SCAN_CHUNK_RECORDS
+from quorate.core.limits import (
+    EXCHANGE_SCANNED_RECORDS_MAX,
+    SCAN_CHUNK_BYTES,
+    SCAN_CHUNK_RECORDS,
+    SCAN_RECORDS_PER_OPERATION,
+)
 from quorate.core.merkle.reconcile import range_of_partition
 from quorate.core.merkle.trees import leaf_of
 from quorate.core.ports import Space
 from quorate.node.context import NodeContext
 from quorate.node.steps import admission, pause
-
-RECORDS_PER_OPERATION = 64
-"""Records looked at that cost as much as one record moved, for admission."""
 
 See = Callable[[bytes, int, bytes], bool]
 """(storage key, digest, body) of a record in key order → is there room for more?"""
@@ -48,7 +50,7 @@ class LeafScan:
         looked_at = 0
         while looked_at < EXCHANGE_SCANNED_RECORDS_MAX:
             count, last, more = self._chunk(after, upto, see)
-            await admission(self._node, 1 + count // RECORDS_PER_OPERATION)
+            await admission(self._node, 1 + count // SCAN_RECORDS_PER_OPERATION)
             if not last:
                 return upto
             looked_at += count

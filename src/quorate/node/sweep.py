@@ -36,6 +36,7 @@ from quorate.core.limits import (
     OFFER_ENTRIES_MAX,
     SCAN_CHUNK_BYTES,
     SCAN_CHUNK_RECORDS,
+    SCAN_RECORDS_PER_OPERATION,
     SWEEP_INTERVAL_MIN_MS,
     SWEEP_PAUSE_MS,
 )
@@ -51,8 +52,6 @@ log = logging.getLogger(__name__)
 
 CLEAR_INTERVAL_MS = 2_000.0
 """Between two tries to clear out what is not kept any more."""
-RECORDS_PER_OPERATION = 64
-"""Records looked at that cost as much as one record moved, for admission."""
 
 
 class Sweep:
@@ -131,7 +130,7 @@ class Sweep:
         while not self._stopped:
             count, last = self._chunk(start, end)
             self.records += count
-            await admission(self._node, 1 + count // RECORDS_PER_OPERATION)
+            await admission(self._node, 1 + count // SCAN_RECORDS_PER_OPERATION)
             for replicas in [found for found, batch in self._batches.items() if len(batch) >= COLLECT_BATCH_ENTRIES]:
                 await self._collector.prove(replicas, self._batches.pop(replicas))
             strays, self._strays = self._strays, []
@@ -251,7 +250,7 @@ class Sweep:
         for homes, group in groups.items():
             for first in range(0, len(group), OFFER_ENTRIES_MAX):
                 batch = group[first : first + OFFER_ENTRIES_MAX]
-                await admission(node, 1 + len(batch) // RECORDS_PER_OPERATION)
+                await admission(node, 1 + len(batch) // SCAN_RECORDS_PER_OPERATION)
                 if node.view.version != version:
                     return
                 await self._offer(homes, batch, version)

@@ -26,7 +26,7 @@ from typing import Any, Final
 from quorate.core.admission.background import BackgroundAdmission
 from quorate.core.envelope import unpack
 from quorate.core.errors import DamagedRecord, StorageError
-from quorate.core.limits import DAMAGED_KEYS_MAX, MIB
+from quorate.core.limits import DAMAGED_KEYS_MAX, MIB, SCAN_RECORDS_PER_OPERATION
 from quorate.core.merkle.trees import Forest, HashTree, Update, leaves_per_partition
 from quorate.core.ports import Clock, Engine, Scheduler, Space
 from quorate.node.cluster_view import ClusterView
@@ -35,7 +35,6 @@ from quorate.node.tree_documents import Shape, load_trees, remove_trees, save_tr
 
 log = logging.getLogger(__name__)
 
-RECORDS_PER_TOKEN: Final = 64
 TOKENS_PER_STEP_MAX: Final = 4
 STEP_BYTES_MAX: Final = 4 * MIB
 """A step of the rebuild ends above this, after at least one record."""
@@ -297,7 +296,7 @@ class Trees:
         if granted == 0:
             self._scheduler.call_later(self._background.delay_ms(), self._walk)
             return
-        left = granted * RECORDS_PER_TOKEN
+        left = granted * SCAN_RECORDS_PER_OPERATION
         try:
             for partition in list(islice(self._unready, STEP_PARTITIONS_MAX)):
                 left -= self._walk_on(partition, left)
