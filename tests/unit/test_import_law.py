@@ -161,8 +161,8 @@ def test_core_and_node_behave_the_same_in_every_run() -> None:
 
 def test_only_assembly_points_know_adapters_and_nodes() -> None:
     """The law itself: whoever edits the table above must edit this too, and think twice."""
-    assert {layer for layer, below in LAYERS.items() if "adapters" in below} == {"server", "sim"}
-    assert {layer for layer, below in LAYERS.items() if "node" in below} == {"server", "sim"}
+    assert {layer for layer, below in LAYERS.items() if "adapters" in below} == {"server", "sim", "trials"}
+    assert {layer for layer, below in LAYERS.items() if "node" in below} == {"server", "sim", "trials"}
 
 
 @pytest.mark.parametrize(

@@ -26,17 +26,29 @@ class Skipped(QuorateError):
     """This trial, or a part of it, is not possible here; the message says why."""
 
 
+class CommandFailed(QuorateError):
+    """A program of the system could not do what a trial needs; the message has its own words."""
+
+
 def command(*arguments: str) -> str:
-    """Run a program of the system, and give what it prints; raises `Skipped` with its own words if it cannot do it."""
+    """Run a program of the system, and give what it prints; raises `CommandFailed`."""
     if shutil.which(arguments[0]) is None:
-        raise Skipped(f"there is no program `{arguments[0]}` on this machine")
+        raise CommandFailed(f"there is no program `{arguments[0]}` on this machine")
     try:
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
-        raise Skipped(f"`{' '.join(arguments)}` did not end within {COMMAND_TIMEOUT_S:g} s") from None
+        raise CommandFailed(f"`{' '.join(arguments)}` did not end within {COMMAND_TIMEOUT_S:g} s") from None
     if done.returncode != 0:
-        raise Skipped(f"`{' '.join(arguments)}`: {done.stderr.strip() or f'exit code {done.returncode}'}")
+        raise CommandFailed(f"`{' '.join(arguments)}`: {done.stderr.strip() or f'exit code {done.returncode}'}")
     return done.stdout
+
+
+def need(*arguments: str) -> None:
+    """Run a program whose failure says that this machine or user is not fit for a trial; raises `Skipped`."""
+    try:
+        command(*arguments)
+    except CommandFailed as error:
+        raise Skipped(str(error)) from None
 
 
 def need_root(what: str) -> None:
@@ -75,7 +87,7 @@ def small_disk(path: Path) -> Iterator[SmallDisk]:
     """A tmpfs on `path`, unmounted at the end."""
     need_root("mounting a small file system")
     path.mkdir()
-    command("mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=700", "tmpfs", str(path))
+    need("mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=700", "tmpfs", str(path))
     try:
         yield SmallDisk(path)
     finally:

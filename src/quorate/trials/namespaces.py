@@ -1,13 +1,13 @@
 """A network of its own for the nodes of a trial: each in a network namespace, joined by a bridge of the root namespace.
 
-    n1 … n5   each in `quorate-PID-nI`, 198.18.X.I on its `eth0`
-    clients   in the root namespace, 198.18.X.254 on the bridge
+    n1 … n5   each in `quorate-PID-nI`, 198.18.X.I or 198.19.X.I on its `eth0`
+    clients   in the root namespace, host 254 of that network, on the bridge
 
 Cuts and loss are nft rules on what comes *in* to a node, by its source, so a cut is one-way. Clients are never cut off:
 both sides of a partition take writes. 198.18.0.0/15 is set aside for tests of networks (RFC 2544); X follows the
 process id, and so do all names, so that trials do not meet and what is left of one that was killed can be told.
 
-Delay takes `tc netem`, which not every kernel has; then a switch in user space takes the bridge's place (`switch.py`).
+Delay takes `tc netem`, which not every kernel has; without it trials go without delay, and say so.
 
 Rejected: rules on loopback, where all nodes share one address and a rule can only name ports, which connections that
 a node has opened do not keep.
@@ -17,15 +17,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from quorate.trials.ground import Skipped, command, need_root, run_in
+from quorate.trials.ground import CommandFailed, command, need, need_root, run_in
 
 PORT_BASE: Final = 7400
 CLIENT_HOST: Final = 254
 PREFIX_BITS: Final = 24
+_COUNTED: Final = re.compile(r"counter packets (\d+)")
+FAULTS_TABLE: Final = """
+table inet quorate {
+    chain faults {
+        type filter hook input priority 0;
+    }
+}
+"""
 
 
 @contextmanager
@@ -54,6 +63,10 @@ class Namespaces:
         """Make everything; raises `Skipped` if this machine or user does not allow it, with nothing left behind."""
         need_root("making network namespaces")
         try:
+            # These three ask what the machine can; that they succeed and the rest fails would be our mistake.
+            need("ip", "netns", "add", self.namespace(1))
+            need("ip", "link", "add", self._bridge, "type", "bridge")
+            need(*self.launcher(1), "nft", "list", "tables")
             self._make()
         except BaseException:
             self.close()
@@ -62,9 +75,9 @@ class Namespaces:
     def close(self) -> None:
         """Take everything away that is there. Idempotent."""
         for number in self._numbers:
-            with suppress(Skipped):
+            with suppress(CommandFailed):
                 command("ip", "netns", "del", self.namespace(number))
-        with suppress(Skipped):
+        with suppress(CommandFailed):
             command("ip", "link", "del", self._bridge)
 
     def namespace(self, number: int) -> str:
@@ -79,13 +92,13 @@ class Namespaces:
 
     async def cut(self, source: int, target: int) -> None:
         """Nothing of `source` reaches `target` any more."""
-        await self._rule(target, f"ip saddr {self._host(source)} drop")
+        await self._rule(target, f"ip saddr {self._host(source)} counter drop")
 
     async def lose(self, target: int, percent: int) -> None:
         """So many packets of other nodes, chosen by chance, do not reach `target`."""
         assert 0 < percent < 100
         nodes = ", ".join(self._host(number) for number in self._numbers)
-        await self._rule(target, f"ip saddr {{ {nodes} }} numgen random mod 100 < {percent} drop")
+        await self._rule(target, f"ip saddr {{ {nodes} }} numgen random mod 100 < {percent} counter drop")
 
     async def delay(self, source: int, delay_ms: int) -> None:
         """What `source` sends takes so much longer."""
@@ -93,30 +106,34 @@ class Namespaces:
         await self._inside(source, "tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay", f"{delay_ms}ms")
         self._delayed.append(source)
 
-    async def heal(self) -> None:
-        """All faults of the network end."""
+    async def heal(self) -> int:
+        """All faults of the network end; gives how many packets they have swallowed."""
+        dropped = 0
         for number in self._numbers:
+            rules = await self._inside(number, "nft", "list", "chain", "inet", "quorate", "faults")
+            dropped += sum(int(packets) for packets in _COUNTED.findall(rules))
             await self._inside(number, "nft", "flush", "chain", "inet", "quorate", "faults")
         for number in dict.fromkeys(self._delayed):
             await self._inside(number, "tc", "qdisc", "del", "dev", "eth0", "root")
         self._delayed.clear()
+        return dropped
 
     async def _rule(self, number: int, rule: str) -> None:
         await self._inside(number, "nft", f"add rule inet quorate faults {rule}")
 
-    async def _inside(self, number: int, *arguments: str) -> None:
-        await asyncio.to_thread(command, *self.launcher(number), *arguments)
+    async def _inside(self, number: int, *arguments: str) -> str:
+        return await asyncio.to_thread(command, *self.launcher(number), *arguments)
 
     def _host(self, number: int) -> str:
         return f"198.{18 + (self._pid >> 8) % 2}.{self._pid % 256}.{number}"
 
     def _make(self) -> None:
-        command("ip", "link", "add", self._bridge, "type", "bridge")
         command("ip", "addr", "add", f"{self._host(CLIENT_HOST)}/{PREFIX_BITS}", "dev", self._bridge)
         command("ip", "link", "set", self._bridge, "up")
         for number in self._numbers:
             name, outer = self.namespace(number), f"qv{self._pid}-{number}"
-            command("ip", "netns", "add", name)
+            if number > 1:
+                command("ip", "netns", "add", name)
             command("ip", "link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", name)
             command("ip", "link", "set", outer, "master", self._bridge, "up")
             self._set_up(number)
@@ -128,8 +145,7 @@ class Namespaces:
         command(*inside, "link", "set", "lo", "up")
         command(*inside, "addr", "add", f"{self._host(number)}/{PREFIX_BITS}", "dev", "eth0")
         command(*inside, "link", "set", "eth0", "up")
-        table = "table inet quorate { chain faults { type filter hook input priority 0; } }"
-        command(*self.launcher(number), "nft", table)
+        command(*self.launcher(number), "nft", FAULTS_TABLE)
 
     def _look_for_delay(self) -> None:
         device = [*self.launcher(1), "tc", "qdisc"]
@@ -137,5 +153,5 @@ class Namespaces:
             command(*device, "add", "dev", "eth0", "root", "netem", "delay", "1ms")
             command(*device, "del", "dev", "eth0", "root")
             self.delays = True
-        except Skipped as error:
+        except CommandFailed as error:
             self.no_delay_because = f"the kernel has no netem ({error})"

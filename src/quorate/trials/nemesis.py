@@ -143,13 +143,16 @@ async def network(scene: Scene) -> None:
         kinds.append(lambda: _delay(scene, net))
     else:
         scene.skipped.append(f"delay: {net.no_delay_because}")
+    dropped = 0
     for cycle in range(scene.cycles):
         await scene.load(0.1, 0.5)
         # Each kind in turn first, so that a short trial has them all.
         await (kinds[cycle] if cycle < len(kinds) else scene.rng.choice(kinds))()
         await scene.load(0.3, 3.5)
-        await net.heal()
+        dropped += await net.heal()
         scene.cycled()
+    if not dropped:
+        raise TrialError("the faults of the network swallowed no packet at all: the rules do not do what they say")
 
 
 async def _partition(scene: Scene, net: Namespaces) -> None:
