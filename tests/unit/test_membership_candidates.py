@@ -66,6 +66,9 @@ def test_a_candidate_is_noted_and_told_where_it_stands() -> None:
         ({"peer_address": "nowhere"}, "address"),
         ({"client_address": "127.0.0.1:99999"}, "address"),
         ({"http_address": ""}, "address"),
+        ({"peer_address": "h" * 256 + ":7601"}, "more than 260 characters"),
+        ({"client_address": "h" * 256 + ":7401"}, "more than 260 characters"),
+        ({"http_address": "h" * 256 + ":7501"}, "more than 260 characters"),
         ({"name": "n2"}, "a member called 'n2' exists"),
     ],
 )
@@ -77,9 +80,16 @@ def test_what_cannot_become_a_member_is_told_why(changes: dict[str, Any], reason
 
 def test_bounds_themselves_are_let_in() -> None:
     cluster = MembershipCluster(3)
-    for index, changes in enumerate([{"weight": 1_000}, {"host": "x" * 260}, {"name": "y" * 260}], 10):
+    address = "h" * 255 + ":7601"
+    bounds: list[dict[str, Any]] = [
+        {"weight": 1_000},
+        {"host": "x" * 260},
+        {"name": "y" * 260},
+        {"peer_address": address},
+    ]
+    for index, changes in enumerate(bounds, 10):
         assert ask(cluster, candidacy(index, **changes)).refused == ""
-    assert len(waiting(cluster)) == 3
+    assert len(waiting(cluster)) == 4
 
 
 def test_a_member_that_still_asks_is_told_the_ring_and_not_noted() -> None:

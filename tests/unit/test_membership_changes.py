@@ -73,6 +73,18 @@ def test_another_weight_moves_tokens_and_no_members() -> None:
     assert len(ring.members) == 5 and ring.departed == []
 
 
+@pytest.mark.parametrize("weight", [0, -1, 1_001, 1 << 70])
+def test_a_weight_that_no_member_can_have_is_refused_with_the_reason(weight: int) -> None:
+    """1 << 70 fits into no ring that is sent: it ended in an exception of the encoder, and the client got no answer."""
+    cluster = MembershipCluster(3)
+    wish, node = Wish("weight", "n1", weight=weight), cluster.nodes[2]
+    for result in (
+        cluster.call(lambda reply: node.plan(wish, reply)),
+        cluster.call(lambda reply: node.commit(wish, "0" * 16, reply)),
+    ):
+        assert isinstance(result, Failure) and result.kind == "caller" and "from 1 to 1000" in result.message
+
+
 def test_a_weight_that_moves_no_replica_is_one_version() -> None:
     """Of three members each holds everything, whoever owns it."""
     cluster = MembershipCluster(1)

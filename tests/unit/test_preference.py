@@ -113,7 +113,8 @@ def test_three_hosts_and_three_replicas_leave_only_the_rotation() -> None:
         ([member(1), msgspec.structs.replace(member(2), number=1)], 8, 3, "two members have the number 1"),
         ([member(1), msgspec.structs.replace(member(2), id=member(1).id)], 8, 3, "two members have the id"),
         ([member(1), msgspec.structs.replace(member(2), name="n1")], 8, 3, "two members are called 'n1'"),
-        ([member(1, weight=0)], 8, 3, "weight is at least 1"),
+        ([member(1, weight=0)], 8, 3, "weight is from 1 to 1000; 'n1' has 0"),
+        ([member(1, weight=1_001)], 8, 3, "weight is from 1 to 1000; 'n1' has 1001"),
     ],
 )
 def test_a_ring_that_cannot_be_is_refused_with_the_reason(

@@ -182,7 +182,8 @@ def test_what_is_refused() -> None:
         ("exists; give the new one another", lambda: plan_replace(ring, 2, clone(member(4), name="n2"), [DEFAULT])),
         ("no member has the number 9", lambda: plan_leave(ring, 9, [DEFAULT])),
         ("the only member", lambda: plan_leave(lone, 1, [Quorum(1, 1, 1)])),
-        ("weight is at least 1", lambda: plan_weight(ring, 1, 0, [DEFAULT])),
+        ("weight is from 1 to 1000", lambda: plan_weight(ring, 1, 0, [DEFAULT])),
+        ("weight is from 1 to 1000", lambda: plan_weight(ring, 1, 1_001, [DEFAULT])),
     ]
     for text, plan in refusals:
         with pytest.raises(CallerError, match=text):

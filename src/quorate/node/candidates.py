@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from quorate.core.errors import CallerError
+from quorate.core.limits import MEMBER_TEXT_CHARACTERS_MAX, MEMBER_WEIGHT_MAX
 from quorate.core.messages import Candidacy, CandidacyReply
 from quorate.core.ring.ring import Member
 from quorate.core.wire.address import split_address
@@ -17,8 +18,6 @@ from quorate.node.context import NodeContext
 
 CANDIDATES_MAX: Final = 64
 SILENT_AFTER_MS: Final = 15_000.0
-TEXT_CHARACTERS_MAX: Final = 260
-WEIGHT_MAX: Final = 1_000
 _ID_DIGITS: Final = 32
 
 
@@ -84,11 +83,13 @@ class Candidates:
         """Why this node can never be let in as it is; empty if it can."""
         view = self._node.view
         texts = (message.name, message.host, message.zone, message.software, message.engine)
-        if len(message.id) != _ID_DIGITS or not message.name or any(len(text) > TEXT_CHARACTERS_MAX for text in texts):
+        if len(message.id) != _ID_DIGITS or not message.name or max(map(len, texts)) > MEMBER_TEXT_CHARACTERS_MAX:
             return "what the candidate says about itself is malformed"
-        if not 1 <= message.weight <= WEIGHT_MAX:
-            return f"a weight is from 1 to {WEIGHT_MAX}; the candidate has {message.weight}"
+        if not 1 <= message.weight <= MEMBER_WEIGHT_MAX:
+            return f"a weight is from 1 to {MEMBER_WEIGHT_MAX}; the candidate has {message.weight}"
         for address in (message.peer_address, message.client_address, message.http_address):
+            if len(address) > MEMBER_TEXT_CHARACTERS_MAX:
+                return f"an address of the candidate has more than {MEMBER_TEXT_CHARACTERS_MAX} characters"
             try:
                 split_address(address)
             except CallerError as error:

@@ -19,7 +19,14 @@ from typing import Any, Literal
 import msgspec
 
 from quorate.core.errors import StartupError
-from quorate.core.limits import CLOCK_SKEW_MAX_MS, FRAME_BYTES_MAX, KIB, SLOTS, VALUE_BYTES_MAX_DEFAULT
+from quorate.core.limits import (
+    CLOCK_SKEW_MAX_MS,
+    FRAME_BYTES_MAX,
+    KIB,
+    MEMBER_WEIGHT_MAX,
+    SLOTS,
+    VALUE_BYTES_MAX_DEFAULT,
+)
 from quorate.server.addresses import is_loopback, is_wildcard, parse_address
 from quorate.server.documents import reason
 
@@ -28,7 +35,6 @@ EngineName = Literal["rocksdb", "memory"]
 SECRET_BYTES_MIN = 16
 NAME_LENGTH_MAX = 64
 LABEL_LENGTH_MAX = 255
-WEIGHT_MAX = 1_000
 GRACE_MIN_S = 5
 GRACE_MAX_S = 366 * 86_400
 VALUE_BYTES_CEILING = FRAME_BYTES_MAX // 4
@@ -189,5 +195,5 @@ def _check_labels(configuration: NodeConfiguration) -> None:
         text = getattr(configuration, what)
         if len(text) > length_max or not text.isprintable():
             raise StartupError(f"a node's {what} has at most {length_max} printable characters")
-    if not 1 <= configuration.weight <= WEIGHT_MAX:
-        raise StartupError(f"weight must be from 1 to {WEIGHT_MAX}; got {configuration.weight}")
+    if not 1 <= configuration.weight <= MEMBER_WEIGHT_MAX:
+        raise StartupError(f"weight must be from 1 to {MEMBER_WEIGHT_MAX}; got {configuration.weight}")

@@ -45,7 +45,7 @@ import msgspec
 from xxhash import xxh3_64_intdigest
 
 from quorate.core.errors import CallerError, PeerError
-from quorate.core.limits import KIB, MEMBERS_MAX
+from quorate.core.limits import KIB, MEMBER_TEXT_CHARACTERS_MAX, MEMBERS_MAX
 from quorate.core.wire.version import WIRE_VERSION, WIRE_VERSION_MIN
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ INCARNATION_MAX: Final = 2**48 - 1
 _CLOCK_MAX: Final = 2**47
 """A wall clock beyond this (in the year 6429) is broken, and leaves no room above it."""
 SEQUENCE_MAX: Final = 2**32 - 1
-ADDRESS_CHARACTERS_MAX: Final = 260
 SOFTWARE_CHARACTERS_MAX: Final = 32
 _SUMS: Final = struct.Struct(f">{GROUPS}Q")
 
@@ -71,7 +70,7 @@ assert _CLOCK_MAX < INCARNATION_MAX
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Number = Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]
-_Address = Annotated[str, msgspec.Meta(max_length=ADDRESS_CHARACTERS_MAX)]
+_Address = Annotated[str, msgspec.Meta(max_length=MEMBER_TEXT_CHARACTERS_MAX)]
 
 RingRank = tuple[_Count, _Count]
 """(forced, version): how rings are ordered. `forced` counts the operator's overrides."""
@@ -167,7 +166,7 @@ def encode_state(state: MemberState) -> bytes:
     if len(encoded) > STATE_BYTES_MAX or decode_state(encoded) is None:
         raise CallerError(
             f"what member {state.number} says about itself is too long to be spread: shorten its addresses to "
-            f"{ADDRESS_CHARACTERS_MAX} characters each"
+            f"{MEMBER_TEXT_CHARACTERS_MAX} characters each"
         )
     return encoded
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from quorate.core.errors import CallerError
-from quorate.core.limits import MEMBERS_MAX, REPLICAS_MAX, SLOTS
+from quorate.core.limits import MEMBER_WEIGHT_MAX, MEMBERS_MAX, REPLICAS_MAX, SLOTS
 from quorate.core.ring.preference import PreferenceLists
 from quorate.core.ring.ring import Member, Ring
 
@@ -52,8 +52,10 @@ def check_members(members: Sequence[Member]) -> None:
             raise CallerError(f"two members have the id {member.id}: was a data directory copied?")
         if member.name in names:
             raise CallerError(f"two members are called '{member.name}'; give one of them another name")
-        if member.weight < 1:
-            raise CallerError(f"a member's weight is at least 1; '{member.name}' has {member.weight}")
+        if not 1 <= member.weight <= MEMBER_WEIGHT_MAX:
+            raise CallerError(
+                f"a member's weight is from 1 to {MEMBER_WEIGHT_MAX}; '{member.name}' has {member.weight}"
+            )
         numbers.add(member.number)
         ids.add(member.id)
         names.add(member.name)
