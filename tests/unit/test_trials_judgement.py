@@ -63,14 +63,17 @@ def test_a_retried_write_is_found_by_time_and_clock(
 
 
 def test_an_answer_is_wrong_only_if_it_is_wrong_with_each_candidate() -> None:
-    """The retry's dots have the same time; a later write replaced one of them."""
+    """The retry's dots have the same time; a later write replaced one of them, whichever the judge looks at first."""
     twin = Sibling(B, 1, 5 << 16, b"one", operation=7)
-    two = Sibling(A, 2, 9 << 16, b"two", operation=8)
-    observer = observer_of(Record({A: 1, B: 1}, [ONE_AT_A, twin]), Record({A: 2, B: 1}, [two, twin]))
-    writes = [put(b"one", 7), put(b"two", 8, context={A: 1})]
-    seen = answer({A: 2, B: 1}, (b"one", 5))
-    history = make_history(OneKey(), writes, [seen], observer)  # type: ignore[arg-type]
-    assert history.reads[0].siblings == [twin]
+    both = Record({A: 1, B: 1}, [ONE_AT_A, twin])
+    for replaced, left, later in ((ONE_AT_A, twin, (A, 2)), (twin, ONE_AT_A, (B, 2))):
+        two = Sibling(*later, 9 << 16, b"two", operation=8)
+        clock = {A: 1, B: 1, later[0]: 2}
+        observer = observer_of(both, Record(clock, sorted([two, left], key=lambda sibling: sibling.dot)))
+        writes = [put(b"one", 7), put(b"two", 8, context={replaced.actor: 1})]
+        seen = answer(clock, (b"one", 5))
+        history = make_history(OneKey(), writes, [seen], observer)  # type: ignore[arg-type]
+        assert history.reads[0].siblings == [left]
 
 
 def test_a_value_that_nobody_wrote_keeps_its_place() -> None:
