@@ -10,7 +10,7 @@ import pytest
 from quorate.core.errors import CallerError
 from quorate.core.quorum.joint_put_tally import JointPutTally
 from quorate.core.quorum.put_tally import FAIL, SUCCEED, WAIT
-from quorate.core.ring.advance import Quorum, may_advance, sources_awaited
+from quorate.core.ring.advance import Quorum, Waiting, may_advance, sources_awaited
 from quorate.core.ring.create import create_ring
 from quorate.core.ring.joint import JointPlacements
 from quorate.core.ring.plan import Plan, plan_join, plan_leave, plan_replace, plan_weight, start
@@ -245,13 +245,28 @@ def test_what_is_waited_for_is_said() -> None:
     placements = JointPlacements(first)
     waiting = may_advance(placements, {1: 2, 2: 2}, {4: 1}, [DEFAULT])
     assert waiting is not None
-    assert waiting.text(names) == "1 partitions wait until n4 holds all that the replicas before hold"
+    assert waiting.text(names) == "1 partition waits until n4 holds all that the replicas before hold"
     waiting = may_advance(placements, {1: 2}, {4: 2}, [DEFAULT])
     assert waiting is not None
-    assert waiting.text(names) == "1 partitions wait until 1 of n2, n3 confirm the ring"
+    assert waiting.text(names) == "1 partition waits until 1 of n2, n3 confirms the ring"
     assert may_advance(placements, {1: 2, 3: 2}, {4: 2}, [DEFAULT]) is None
     waiting = may_advance(JointPlacements(second), {1: 3, 2: 2, 3: 2}, {4: 2}, [DEFAULT])
     assert waiting is not None and (waiting.members, waiting.missing) == ((2, 3), 1)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "text"),
+    [
+        (Waiting("filling", (3,), 1, 7), "7 partitions wait until n3 holds all that the replicas before hold"),
+        (Waiting("filling", (3, 5), 2, 7), "7 partitions wait until n3, n5 hold all that the replicas before hold"),
+        (Waiting("confirmation", (3,), 1, 7), "7 partitions wait until n3 confirms the ring"),
+        (Waiting("confirmation", (3, 5), 2, 1), "1 partition waits until n3, n5 confirm the ring"),
+        (Waiting("confirmation", (3, 4, 5), 2, 7), "7 partitions wait until 2 of n3, n4, n5 confirm the ring"),
+        (Waiting("confirmation", (3, 9), 1, 7), "7 partitions wait until 1 of n3, member 9 confirms the ring"),
+    ],
+)
+def test_it_is_said_in_plain_words_of_one_and_of_several(waiting: Waiting, text: str) -> None:
+    assert waiting.text({3: "n3", 4: "n4", 5: "n5"}) == text
 
 
 def test_the_smallest_quorums_in_use_decide_and_readers_without_a_promise_do_not() -> None:

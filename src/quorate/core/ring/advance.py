@@ -100,9 +100,12 @@ class Waiting(msgspec.Struct, frozen=True):
     def text(self, names: Mapping[int, str]) -> str:
         """For a person: `names` maps numbers to names."""
         who = ", ".join(names.get(number, f"member {number}") for number in self.members)
+        waiting = "1 partition waits" if self.partitions == 1 else f"{self.partitions} partitions wait"
+        several = self.missing > 1
         if self.what == "filling":
-            return f"{self.partitions} partitions wait until {who} holds all that the replicas before hold"
-        return f"{self.partitions} partitions wait until {self.missing} of {who} confirm the ring"
+            return f"{waiting} until {who} {'hold' if several else 'holds'} all that the replicas before hold"
+        any_of = "" if self.missing == len(self.members) else f"{self.missing} of "
+        return f"{waiting} until {any_of}{who} {'confirm' if several else 'confirms'} the ring"
 
 
 def may_advance(
