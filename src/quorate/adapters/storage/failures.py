@@ -22,6 +22,7 @@ _ADVICE: Final = {
     errno.EPERM: "give the user that runs the node read and write access",
     errno.EMFILE: "raise the limit on open files (ulimit -n), then restart the node",
     errno.ENFILE: "the machine ran out of file handles: raise fs.file-max, then restart the node",
+    errno.ENOENT: "restore the directory, or move it away and start the node with an empty one: its peers will fill it",
     errno.ENOTDIR: "a file stands where a directory is needed: name another data directory",
 }
 _ADVICE_BY_TEXT: Final = {os.strerror(number): (number, advice) for number, advice in _ADVICE.items()}

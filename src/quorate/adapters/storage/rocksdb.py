@@ -1,8 +1,8 @@
 """The RocksDB engine: an `Engine` on a disk, through `rocksdict`.
 
-A directory holds `rocksdb/` (the database) and `engine.state` (the marker of unclean stops). Each space is a column
-family, so one batch spans them atomically. `write` returns when the log record is in the operating system; `sync` goes
-through one thread with group commit.
+A directory holds `rocksdb/` (the database), `engine.state` (the marker of unclean stops) and `engine.reach` (how far
+the store has come). Each space is a column family, so one batch spans them atomically. `write` returns when the log
+record is in the operating system; `sync` goes through one thread with group commit.
 
 Invariants:
 - after a failed write or sync nothing is written any more and no sync succeeds, until the store is opened anew: what is
@@ -11,16 +11,13 @@ Invariants:
   and closing happen in the sync thread, so the loop does not wait for them;
 - no reference to RocksDB outlives `close`: any of them would keep the directory locked.
 
-The log is first read strictly. If something other than an unfinished last record is wrong in it, it is read again up to
-the damage, and the report says that writes may be missing. A database that cannot be opened even so is never emptied
-by itself: whether peers hold the rest is for the operator to know.
-
 Rejected: a sync flag on each write (blocks the loop), and letting RocksDB resume after errors by itself (the node would
 acknowledge again without anyone having looked at what is missing).
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,25 +25,24 @@ from pathlib import Path
 from typing import Final, NoReturn
 from weakref import WeakSet
 
-from rocksdict import Cache, ColumnFamily, DBRecoveryMode, Rdict, WriteBatch
+from rocksdict import ColumnFamily, Rdict, WriteBatch
 
-from quorate.adapters.storage.failures import is_corruption, is_lock, open_error, read_error, sync_error, write_error
+from quorate.adapters.storage.failures import open_error, read_error, sync_error, write_error
 from quorate.adapters.storage.log_sync import Deliver, LogSyncer
 from quorate.adapters.storage.marker import Marker, read_boot_id, read_marker, sync_directory, write_marker
+from quorate.adapters.storage.reach import Reach, read_reach
+from quorate.adapters.storage.rocksdb_open import DATABASE_NAME, open_database
 from quorate.adapters.storage.rocksdb_options import (
     BLOCK_CACHE_BYTES_DEFAULT,
     FAMILY_NAMES,
-    SALVAGING_RECOVERY,
-    STRICT_RECOVERY,
     WRITE_BUFFER_BYTES_DEFAULT,
-    database_options,
-    family_options,
 )
 from quorate.adapters.storage.rocksdb_scan import RocksDbScan
-from quorate.core.errors import StartupError, StorageError
+from quorate.core.errors import StorageError
 from quorate.core.ports import OpenReport, Space, WriteOperation
 
-DATABASE_NAME: Final = "rocksdb"
+log = logging.getLogger("quorate.storage")
+
 _LIVE_BYTES = "rocksdb.estimate-live-data-size"
 _FREE_FRACTION_AGE_MAX_SECONDS: Final = 1.0
 
@@ -62,6 +58,7 @@ class RocksDbEngine:
     _handles: list[ColumnFamily]
     _getters: list[Callable[[bytes], bytes | None]]
     _commit: Callable[[WriteBatch], None]
+    _sequence: Callable[[], int]
 
     def __init__(
         self,
@@ -76,10 +73,14 @@ class RocksDbEngine:
         self._failure: StorageError | None = None
         self._scans: WeakSet[RocksDbScan] = WeakSet()
         self._free_measured = (float("-inf"), 1.0)
-        self._database, torn = _open_database(path, block_cache_bytes, write_buffer_bytes)
+        self._reach = Reach(path)
+        self._database, damaged = open_database(path, block_cache_bytes, write_buffer_bytes)
         try:
             self._bind(self._database)
-            self._report, self._marker = _enter(path, self._database.latest_sequence_number(), torn)
+            sequence = self._sequence()
+            self._report, self._marker = _enter(path, sequence, damaged)
+            # After the marker: until that says what is suspected, the file must not come down.
+            self._reach.begin(sequence)
         except OSError as error:
             self._release()
             raise open_error(path, error) from error
@@ -126,6 +127,7 @@ class RocksDbEngine:
                 put(key, value, handles[space])
         try:
             self._commit(joined)
+            self._reach.advance(self._sequence())
         except StorageError:
             raise
         except Exception as error:
@@ -140,6 +142,7 @@ class RocksDbEngine:
         joined.delete_range(start, end, self._handles[space])
         try:
             self._commit(joined)
+            self._reach.advance(self._sequence())
         except StorageError:
             raise
         except Exception as error:
@@ -177,7 +180,7 @@ class RocksDbEngine:
         self._getters = [_closed_getter(self._path)] * len(Space)
         if not self._syncer.stop():
             raise StorageError(f"the disk under {self._path} hangs; the store is left as after a crash")
-        reported, sequence = self._failure, self._database.latest_sequence_number()
+        reported, sequence = self._failure, self._sequence()
         failure = reported or self._flush_all()
         self._release()
         suspect = self._marker.suspect or failure is not None
@@ -195,6 +198,7 @@ class RocksDbEngine:
         self._handles = [database.get_column_family_handle(FAMILY_NAMES[space]) for space in Space]
         self._getters = [family.get for family in self._families]
         self._commit = database.write
+        self._sequence = database.latest_sequence_number
 
     def _flush_log(self) -> None:
         """One sync, in the sync thread. The first of a life also settles a suspicion that the node has acted upon."""
@@ -231,7 +235,8 @@ class RocksDbEngine:
         """Drop every reference to RocksDB; the last one closes it and unlocks the directory."""
         for scan in list(self._scans):
             scan.close()
-        del self._commit
+        del self._commit, self._sequence
+        self._reach.close()
         self._getters = [_closed_getter(self._path)] * len(Space)
         self._handles.clear()  # In place: the traceback of a failed write may hold the list.
         for handle in (*self._families, self._database):
@@ -251,39 +256,9 @@ class RocksDbEngine:
         raise StorageError(f"the store in {self._path} is closed; open it again")
 
 
-def _open_database(path: Path, block_cache_bytes: int, write_buffer_bytes: int) -> tuple[Rdict, bool]:
-    """(the database, whether its log was torn)."""
-    directory = path / DATABASE_NAME
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        has_tables = any(directory.glob("*.sst"))
-    except OSError as error:
-        raise open_error(path, error) from error
-    if has_tables and not (directory / "CURRENT").exists():
-        raise StartupError(
-            f"{directory} holds data but not its file CURRENT; opening it would erase the data. Restore the directory,"
-            " or move it away and start the node with an empty one: its peers will fill it again"
-        )
-
-    def attempt(mode: DBRecoveryMode) -> Rdict:
-        cache = Cache(block_cache_bytes)
-        families = {name: family_options(cache, write_buffer_bytes) for name in FAMILY_NAMES.values()}
-        return Rdict(str(directory), database_options(cache, write_buffer_bytes, mode), families)
-
-    try:
-        try:
-            return attempt(STRICT_RECOVERY), False
-        except Exception as error:
-            if is_lock(error) or not is_corruption(error):
-                raise
-            return attempt(SALVAGING_RECOVERY), True
-    except Exception as error:
-        raise open_error(path, error) from error
-
-
-def _enter(path: Path, sequence: int, torn: bool) -> tuple[OpenReport, Marker]:
-    """Judge the last life by its marker, and write the one of the life that begins."""
-    last, boot_id = read_marker(path), read_boot_id()
+def _enter(path: Path, sequence: int, damaged: bool) -> tuple[OpenReport, Marker]:
+    """Judge the last life by its marker and its reach, and write the marker of the life that begins."""
+    last, reach, boot_id = read_marker(path), read_reach(path), read_boot_id()
     fresh = sequence == 0
     if last is None:
         clean = False
@@ -293,7 +268,13 @@ def _enter(path: Path, sequence: int, torn: bool) -> tuple[OpenReport, Marker]:
         same_boot = last.boot_id == boot_id and boot_id != ""
         suspect = last.suspect or last.state == "failed" or (last.state == "open" and not same_boot)
         suspect = suspect or sequence < last.sequence
-    suspect = suspect or torn
+        if last.state == "open" and (reach is None or sequence < reach):
+            suspect = True
+            came_to = "who knows where" if reach is None else reach
+            log.warning(
+                "the store in %s ends at write %d, and had come to %s: its end is missing", path, sequence, came_to
+            )
+    suspect = suspect or damaged
     marker = Marker("open", boot_id, sequence, suspect)
     write_marker(path, marker)
     sync_directory(path / DATABASE_NAME)
