@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from quorate.core.record import Context
 from quorate.core.store import Failure, GetRequest, GetResult, KeysPage, KeysRequest, PutRequest, PutResult
-from quorate.sim.history import Ack, ListEntry, ReadEntry, WriteEntry
+from quorate.sim.history import Ack, ListEntry, ReadEntry, Source, WriteEntry
 from quorate.sim.random_streams import SeededRng
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Client:
         self.number = number
         self.rng = rng
         self._workload = workload
-        self._contexts: dict[bytes, list[Context]] = {}
+        self._contexts: dict[bytes, list[tuple[Context, Source]]] = {}
         self._written = 0
         self._attempts = 0
         self.resting = False
@@ -84,12 +84,13 @@ class Client:
         delete = rng.chance(deletes)
         operation = self.number << 32 | self._written if delete or rng.chance(0.5) else 0
         contexts = self._contexts.get(stored_key, [])
-        context = None
+        context: Context | None = None
+        source: Source = ""
         overwrite_seen = False
         if style < 0.55 and contexts:
-            context = contexts[-1]
+            context, source = contexts[-1]
         elif style < 0.65 and contexts:
-            context = rng.choice(contexts)
+            context, source = rng.choice(contexts)
         elif style < 0.80:
             overwrite_seen = True
         w = rng.choice((0, 0, 0, 0, 0, 0, 1, 1, 2, 3))
@@ -121,6 +122,8 @@ class Client:
             w=w or cluster.defaults.w,
             strict=strict or bucket in self._workload.strict_buckets,
             invoked_us=cluster.loop.now_us,
+            session=self.number,
+            context_source=source,
         )
         return put, entry
 
@@ -153,7 +156,7 @@ class Client:
             entry.acks.append(Ack(invoked_us, now_us, result.context.clock))
             self._workload.acknowledged(entry, result.context.clock, invoked_us)
             if result.siblings == 1 and self.rng.chance(0.5):
-                self._remember(entry.storage_key, result.context)
+                self._remember(entry.storage_key, result.context, "put")
         elif unknown:
             self._workload.count("put unknown")
             entry.attempts_unknown += 1
@@ -191,13 +194,14 @@ class Client:
                 result.siblings,
                 strict=request.bucket in self._workload.strict_buckets,
                 wall_ms=self._workload.wall_before(attempt),
+                session=self.number,
             )
         )
-        self._remember(stored_key, result.context)
+        self._remember(stored_key, result.context, "read")
 
-    def _remember(self, stored_key: bytes, context: Context) -> None:
+    def _remember(self, stored_key: bytes, context: Context, source: Source) -> None:
         contexts = self._contexts.setdefault(stored_key, [])
-        contexts.append(context)
+        contexts.append((context, source))
         del contexts[:-CONTEXTS_REMEMBERED]
 
     def _any_node(self) -> int:

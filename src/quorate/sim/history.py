@@ -15,6 +15,9 @@ from quorate.core.record import Clock, Dot, Sibling
 
 Outcome = Literal["ok", "failed", "unknown"]
 
+Source = Literal["", "put", "read"]
+"""Where a context came from: from the answer to an own put, or from a read; "": there is none."""
+
 OK: Final = "ok"
 FAILED: Final = "failed"
 UNKNOWN: Final = "unknown"
@@ -46,6 +49,9 @@ class WriteEntry(msgspec.Struct):
     attempts_open: int = 0
     attempts_unknown: int = 0
     acks: list[Ack] = []
+    session: int = 0
+    """The number of the client that wrote it; 0: of nobody whose session is judged."""
+    context_source: Source = ""
 
     @property
     def outcome(self) -> Outcome:
@@ -67,6 +73,8 @@ class ReadEntry(msgspec.Struct):
     """Only replicas of the key counted towards `r`."""
     wall_ms: int = 0
     """What every clock of the cluster said or had passed when the read began; 0: nobody knows, as some jumped."""
+    session: int = 0
+    """The number of the client that read; 0: of nobody whose session is judged."""
 
 
 class ListEntry(msgspec.Struct):
@@ -81,13 +89,15 @@ class ListEntry(msgspec.Struct):
 
 class History(msgspec.Struct):
     """Everything of one run. `losses_us`: when a replica legitimately lost writes (a wiped disk, unsynced data);
-    `key_losses_us`: the same for single keys, whose record was damaged there."""
+    `key_losses_us`: the same for single keys, whose record was damaged there; `unsynced_losses_us`: when a machine lost
+    unsynced batches, whether or not anything acknowledged may have been among them. All in the order of time."""
 
     writes: list[WriteEntry] = []
     reads: list[ReadEntry] = []
     losses_us: list[int] = []
     listings: list[ListEntry] = []
     key_losses_us: dict[bytes, list[int]] = {}
+    unsynced_losses_us: list[int] = []
 
     def lost_since(self, storage_key: bytes, time_us: int) -> bool:
         """Was anything lost legitimately, of this key or of all, at `time_us` or later?"""
@@ -96,7 +106,7 @@ class History(msgspec.Struct):
 
 class Violation(msgspec.Struct, frozen=True):
     """One thing that must not be. `check` names the checker: D, Z, C, R, F, L, G, W, A, hint, dot, record, reply,
-    exception or heal."""
+    exception, heal, or one of the session guarantees (`sessions.py`)."""
 
     check: str
     message: str
