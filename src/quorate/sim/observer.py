@@ -37,11 +37,15 @@ class Observer:
         self.on_hint_removed: Callable[[int, int, bytes, Clock, int], None] = lambda *hint: None
         """Called with (member, home, storage key, the clock that the hint held, when it was first written: Unix ms)."""
         self.graves: Graves | None = None
+        self.on_write: Callable[[int, Space, bytes, bytes | None], None] | None = None
+        """Called with (member, space, key, value; None: it is removed) before anything is judged."""
 
     def of_member(self, member: int) -> Callable[[Space, bytes, bytes | None, bytes | None], None]:
         """The observer of one member's disk."""
 
         def observe(space: Space, key: bytes, old: bytes | None, new: bytes | None) -> None:
+            if self.on_write is not None:
+                self.on_write(member, space, key, new)
             if space == Space.DATA:
                 self._changed(member, key, old, new)
             elif space == Space.HINTS:

@@ -12,19 +12,24 @@ from collections.abc import Callable
 
 import xxhash
 
+Watch = Callable[[int, int, int, bytes, Callable[[], str]], None]
+"""Called as watch(time in microseconds, actor, kind, content, what renders the line)."""
+
 _HEADER = struct.Struct("<qii")
 
 
 class Trace:
     """The running hash of a simulation and its optional transcript."""
 
-    __slots__ = ("_hash", "_write", "events")
+    __slots__ = ("_hash", "_write", "events", "watch")
 
     def __init__(self, write: Callable[[str], None] | None = None) -> None:
         """`write` takes the transcript's lines; None: there is none."""
         self._hash = xxhash.xxh3_128()
         self._write = write
         self.events = 0
+        self.watch: Watch | None = None
+        """Called like `event`, for whoever wants to choose among the lines (`transcript.py`)."""
 
     def event(self, time_us: int, actor: int, kind: int, content: bytes, line: Callable[[], str]) -> None:
         """Something happened at `actor` (a member, or minus the number of a client). `line` renders it."""
@@ -33,6 +38,8 @@ class Trace:
         self._hash.update(content)
         if self._write is not None:
             self._write(f"{time_us / 1000:12.3f}  {line()}")
+        if self.watch is not None:
+            self.watch(time_us, actor, kind, content, line)
 
     def digest(self) -> str:
         """32 hexadecimal digits over everything so far."""
@@ -45,4 +52,3 @@ KIND_CONNECTION = 3
 KIND_INVOKE = 4
 KIND_RESULT = 5
 KIND_FAULT = 6
-KIND_DISK = 7

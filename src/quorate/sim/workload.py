@@ -22,6 +22,7 @@ from quorate.sim.history import History, Violation, WriteEntry
 from quorate.sim.loop import Process, Timer
 from quorate.sim.random_streams import Streams
 from quorate.sim.trace import KIND_INVOKE, KIND_RESULT, Trace
+from quorate.sim.wording import describe_request, describe_result
 
 BUCKET_SIBLINGS: Final = b"carts"
 BUCKET_LAST_WRITE_WINS: Final = b"profiles"
@@ -31,6 +32,11 @@ BUCKETS: Final = (BUCKET_SIBLINGS, BUCKET_LAST_WRITE_WINS, BUCKET_EXPIRING)
 
 PACES: Final = (0.2, 0.5, 1.0, 1.0)
 """Some seeds have hurried clients, so that requests meet within one turn and within one sync."""
+LARGE_MIN_BYTES, LARGE_MAX_BYTES = 10_000, 60_000
+LARGE_SHARE = 0.03
+"""Of the puts of a seed that has large values."""
+SKEW = (8, 4, 2, 1)
+"""How often the first keys of each bucket are used, where some are used more often than others."""
 PATIENCE_MS = 150
 """How much longer than its request's time limit a client waits before it calls the node mute."""
 
@@ -82,8 +88,11 @@ class Workload:
         cold_keys: int,
         strict_buckets: tuple[bytes, ...],
         availability: Availability | None,
+        skewed: bool = False,
+        large_values: bool = False,
     ) -> None:
-        """`keys`, `cold_keys`: how many of each in each bucket."""
+        """`keys`, `cold_keys`: how many of each in each bucket. `skewed`: the first of them are used more often.
+        `large_values`: a few are so large that they do not fit into one frame with others."""
         self.cluster = cluster
         self.buckets = BUCKETS
         self.strict_buckets = strict_buckets
@@ -94,7 +103,13 @@ class Workload:
         self.counts: dict[str, int] = {}
         self.issuing = False
         self.resting = False
-        self.keys = [b"key%d" % number for number in range(keys)]
+        self.keys = [
+            b"key%d" % number
+            for number in range(keys)
+            for _ in range(SKEW[number] if skewed and number < len(SKEW) else 1)
+        ]
+        """Those in use all the time; one that stands there several times is used as many times as often."""
+        self._sizes = streams.stream("workload", "sizes") if large_values else None
         self.cold_keys = [b"cold%d" % number for number in range(cold_keys)]
         pace = streams.stream("workload").choice(PACES)
         self._clients = [
@@ -144,6 +159,8 @@ class Workload:
         if process is None or not machine.ready:
             client.on_answer(None, request, entry, Failure("unavailable", "connection refused"), loop.now_us)
             return
+        if entry is not None and isinstance(request, PutRequest):
+            request = self._sized(request, entry)
         self._attempts += 1
         attempt = Attempt(self._attempts, process, request, entry)
         attempt.invoked_us = loop.now_us
@@ -153,7 +170,11 @@ class Workload:
         if entry is not None:
             entry.attempts_open += 1
         self.trace.event(
-            loop.now_us, -client.number, KIND_INVOKE, _encode(request), lambda: f"c{client.number} → n{node}  {request}"
+            loop.now_us,
+            -client.number,
+            KIND_INVOKE,
+            _encode(request),
+            lambda: f"c{client.number} → n{node}  {describe_request(request)}",
         )
 
         def deliver() -> None:
@@ -173,6 +194,14 @@ class Workload:
         process.at_true_time(loop.now_us + 50 + client.rng.below(200), deliver)
         patience_ms = request.timeout_ms + PATIENCE_MS
         attempt.patience = loop.after_ms(patience_ms, lambda: self._given_up(client, node, attempt))
+
+    def _sized(self, request: PutRequest, entry: WriteEntry) -> PutRequest:
+        """The put of `entry`, with a large value in some seeds, which all its attempts have in common."""
+        first = not (entry.attempts_open or entry.attempts_unknown or entry.acks) and entry.value == request.value
+        if self._sizes is not None and first and not entry.delete and self._sizes.chance(LARGE_SHARE):
+            length = LARGE_MIN_BYTES + self._sizes.below(LARGE_MAX_BYTES - LARGE_MIN_BYTES)
+            entry.value = request.value.ljust(length, b".")
+        return request if entry.value == request.value else msgspec.structs.replace(request, value=entry.value)
 
     def acknowledged(self, entry: WriteEntry, clock: Clock, invoked_us: int) -> None:
         """A node said that W replicas have it. Do they, at this moment (check W)?"""
@@ -207,7 +236,7 @@ class Workload:
             -client.number,
             KIND_RESULT,
             _encode(result),
-            lambda: f"n{node} → c{client.number}  {result}",
+            lambda: f"n{node} → c{client.number}  {describe_result(result)}",
         )
         if attempt.patience is not None:
             attempt.patience.cancel()
