@@ -7,7 +7,8 @@ Cuts and loss are nft rules on what comes *in* to a node, by its source, so a cu
 both sides of a partition take writes. 198.18.0.0/15 is set aside for tests of networks (RFC 2544); X follows the
 process id, and so do all names, so that trials do not meet and what is left of one that was killed can be told.
 
-Delay takes `tc netem`, which not every kernel has; without it trials go without delay, and say so.
+Delay takes `tc netem`. On a kernel without it a switch in user space takes the bridge's place (`switch.py`), and where
+that is not possible either, trials go without delay and say so.
 
 Rejected: rules on loopback, where all nodes share one address and a rule can only name ports, which connections that
 a node has opened do not keep.
@@ -23,6 +24,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from quorate.trials.ground import CommandFailed, command, need, need_root, run_in
+from quorate.trials.switch import Switch
 
 PORT_BASE: Final = 7400
 CLIENT_HOST: Final = 254
@@ -49,7 +51,7 @@ def namespaces(count: int) -> Iterator[Namespaces]:
 
 
 class Namespaces:
-    """The namespaces of nodes 1 to `count`; made by `open`, taken away by `close`."""
+    """The namespaces of nodes 1 to `count`; made by `open` on a running loop, taken away by `close`."""
 
     def __init__(self, count: int) -> None:
         self._numbers = range(1, count + 1)
@@ -58,6 +60,7 @@ class Namespaces:
         self.delays = False
         self.no_delay_because = ""
         self._delayed: list[int] = []
+        self._switch: Switch | None = None
 
     def open(self) -> None:
         """Make everything; raises `Skipped` if this machine or user does not allow it, with nothing left behind."""
@@ -74,6 +77,8 @@ class Namespaces:
 
     def close(self) -> None:
         """Take everything away that is there. Idempotent."""
+        if self._switch is not None:
+            self._switch.close()
         for number in self._numbers:
             with suppress(CommandFailed):
                 command("ip", "netns", "del", self.namespace(number))
@@ -103,7 +108,10 @@ class Namespaces:
     async def delay(self, source: int, delay_ms: int) -> None:
         """What `source` sends takes so much longer."""
         assert self.delays, self.no_delay_because
-        await self._inside(source, "tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay", f"{delay_ms}ms")
+        if self._switch is not None:
+            self._switch.delay(source, delay_ms)
+        else:
+            await self._inside(source, "tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay", f"{delay_ms}ms")
         self._delayed.append(source)
 
     async def heal(self) -> int:
@@ -114,7 +122,10 @@ class Namespaces:
             dropped += sum(int(packets) for packets in _COUNTED.findall(rules))
             await self._inside(number, "nft", "flush", "chain", "inet", "quorate", "faults")
         for number in dict.fromkeys(self._delayed):
-            await self._inside(number, "tc", "qdisc", "del", "dev", "eth0", "root")
+            if self._switch is not None:
+                self._switch.delay(number, 0)
+            else:
+                await self._inside(number, "tc", "qdisc", "del", "dev", "eth0", "root")
         self._delayed.clear()
         return dropped
 
@@ -128,16 +139,39 @@ class Namespaces:
         return f"198.{18 + (self._pid >> 8) % 2}.{self._pid % 256}.{number}"
 
     def _make(self) -> None:
+        for number in self._numbers[1:]:
+            command("ip", "netns", "add", self.namespace(number))
+        if self._has_netem() or not self._make_switch():
+            self._make_bridge()
         command("ip", "addr", "add", f"{self._host(CLIENT_HOST)}/{PREFIX_BITS}", "dev", self._bridge)
         command("ip", "link", "set", self._bridge, "up")
         for number in self._numbers:
-            name, outer = self.namespace(number), f"qv{self._pid}-{number}"
-            if number > 1:
-                command("ip", "netns", "add", name)
-            command("ip", "link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", name)
-            command("ip", "link", "set", outer, "master", self._bridge, "up")
             self._set_up(number)
-        self._look_for_delay()
+
+    def _make_bridge(self) -> None:
+        for number in self._numbers:
+            outer = f"qv{self._pid}-{number}"
+            peer = ("peer", "name", "eth0", "netns", self.namespace(number))
+            command("ip", "link", "add", outer, "type", "veth", *peer)
+            command("ip", "link", "set", outer, "master", self._bridge, "up")
+
+    def _make_switch(self) -> bool:
+        """Have a switch instead of the bridge, under its name; false if there cannot be one."""
+        switch = Switch()
+        try:
+            for number in self._numbers:
+                switch.add(number, f"qt{self._pid}-{number}")
+            command("ip", "link", "del", self._bridge)
+            switch.add(CLIENT_HOST, self._bridge)
+        except CommandFailed as error:
+            switch.close()
+            self.no_delay_because += f", and there is no switch in user space ({error})"
+            return False
+        self._switch, self.delays = switch, True
+        for number in self._numbers:
+            inner = ("netns", self.namespace(number), "name", "eth0")
+            command("ip", "link", "set", f"qt{self._pid}-{number}", *inner)
+        return True
 
     def _set_up(self, number: int) -> None:
         """What is the same however the node's `eth0` came to be."""
@@ -147,11 +181,13 @@ class Namespaces:
         command(*inside, "link", "set", "eth0", "up")
         command(*self.launcher(number), "nft", FAULTS_TABLE)
 
-    def _look_for_delay(self) -> None:
+    def _has_netem(self) -> bool:
         device = [*self.launcher(1), "tc", "qdisc"]
         try:
-            command(*device, "add", "dev", "eth0", "root", "netem", "delay", "1ms")
-            command(*device, "del", "dev", "eth0", "root")
-            self.delays = True
+            command(*device, "add", "dev", "lo", "root", "netem", "delay", "1ms")
+            command(*device, "del", "dev", "lo", "root")
         except CommandFailed as error:
             self.no_delay_because = f"the kernel has no netem ({error})"
+            return False
+        self.delays = True
+        return True
