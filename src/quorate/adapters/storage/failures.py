@@ -51,7 +51,10 @@ def explain(error: Exception) -> str:
 def read_error(path: Path, error: Exception) -> StorageError:
     """For a failed get or scan; corruption is `DamagedRecord`, which does not mean that the disk as a whole fails."""
     if is_corruption(error):
-        return DamagedRecord(f"a stored block in {path} is damaged and counts as missing: {error}")
+        return DamagedRecord(
+            f"a stored block in {path} is damaged and counts as missing: {error}. Repair brings back what was in it; if"
+            " that keeps the node from starting, move the directory away and start the node with an empty one"
+        )
     return StorageError(f"cannot read from {path}: {explain(error)}")
 
 
@@ -70,8 +73,9 @@ def open_error(path: Path, error: Exception) -> StartupError:
     if is_lock(error):
         return StartupError(f"the data directory {path} is in use by another process; stop that one or name another")
     if is_corruption(error):
+        text = " ".join(str(error).split())  # RocksDB's may have several lines.
         return StartupError(
-            f"the store in {path} is damaged: {error}. Move the directory away and start the node with an empty one:"
+            f"the store in {path} is damaged: {text}. Move the directory away and start the node with an empty one:"
             " its peers hold the other replicas and will fill it again"
         )
     return StartupError(f"cannot open the store in {path}: {explain(error)}")
