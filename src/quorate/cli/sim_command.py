@@ -71,7 +71,7 @@ def _list_mutants(context: click.Context, _parameter: click.Parameter, wanted: b
 @click.option("--runs", type=click.IntRange(1, RUNS_MAX), default=1, show_default=True, help="How many seeds.")
 @click.option("--seconds", type=click.FloatRange(1, 86_400), default=60.0, show_default=True, help="Virtual, per run.")
 @click.option("--nodes", type=click.IntRange(1, 50), help="By default each seed chooses.")
-@click.option("--clients", type=click.IntRange(1, 100), default=5, show_default=True)
+@click.option("--clients", type=click.IntRange(1, 100), help="By default each seed chooses.")
 @click.option("--keys", type=click.IntRange(1, 1000), default=5, show_default=True, help="In each of three buckets.")
 @click.option("--cold-keys", type=click.IntRange(0, 10_000), default=40, show_default=True, help="Seldom used ones.")
 @click.option("--durability", type=click.Choice(["os", "fsync"]), help="By default each seed chooses.")
@@ -102,6 +102,7 @@ def sim_command(
     report: Path | None,
     skip: tuple[str, ...],
     nodes: int | None,
+    clients: int | None,
     **settings: object,
 ) -> int:
     """Simulate whole clusters with faults, and check what they did.
@@ -109,7 +110,7 @@ def sim_command(
     Each run is a cluster of real nodes on virtual time, with a network, disks, clocks and faults drawn from its seed.
     The same seed and options give the same trace hash on every machine. Exit code 1: a check failed.
     """
-    options = msgspec.convert({**settings, "nodes": nodes or 0, "skipped": skip}, SimOptions)
+    options = msgspec.convert({**settings, "nodes": nodes or 0, "clients": clients or 0, "skipped": skip}, SimOptions)
     _check_modes(seed, runs, trace, shrink, twice, as_json, report, bool(about or only))
     first = secrets.randbelow(SEEDS_RANGE) if seed is None else seed
     if shrink:

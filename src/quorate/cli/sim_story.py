@@ -111,5 +111,6 @@ def _search(outcome: Outcome, options: SimOptions, jobs: int, runs_max: int) -> 
 
 def _size(options: SimOptions, outcome: Outcome) -> str:
     faults = "1 fault" if len(outcome.occurred) == 1 else f"{len(outcome.occurred)} faults"
+    clients = f"{options.clients} clients" if options.clients else "as many clients as the seed chooses"
     keys = f"{options.keys} + {options.cold_keys} keys"
-    return f"{options.seconds:g} s, {faults}, {outcome.nodes} nodes, {options.clients} clients, {keys}"
+    return f"{options.seconds:g} s, {faults}, {outcome.nodes} nodes, {clients}, {keys}"

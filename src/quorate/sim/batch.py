@@ -13,6 +13,7 @@ from itertools import zip_longest
 import msgspec
 
 from quorate.sim.history import Violation
+from quorate.sim.mutants.registry import planted
 from quorate.sim.options import Outcome, SimOptions
 from quorate.sim.replay import replay_command
 from quorate.sim.run import Simulation, quiet_logs, run
@@ -122,7 +123,7 @@ def events_of(task: Task) -> Events:
     def tell(line: str) -> None:
         events.append((simulation.trace.digest(), line[:LINE_LENGTH_MAX]))
 
-    with quiet_logs():
+    with quiet_logs(), planted(task[1].mutant):
         simulation = Simulation(*task, transcript=tell)
         simulation.run()
     return events

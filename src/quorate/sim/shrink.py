@@ -30,6 +30,10 @@ SECONDS_MIN = 1.0
 PRECISION_SHARE = 0.05
 """The length is found to within this share of it, or half a second."""
 
+DRAWN = ("clients", "nodes")
+"""Options that are 0 where the seed chooses."""
+DRAWN_MAX = 8
+
 Evaluate = Callable[[Iterable[SimOptions]], Iterator[Outcome]]
 """Runs candidates, in order; may run some ahead, which are given up when the iterator is closed."""
 
@@ -156,7 +160,7 @@ class Shrinker:
         if self.options.nodes == 0 and self.outcome.nodes:
             self._first_failing([self._changed(nodes=self.outcome.nodes)])
         for name, least in (("clients", 1), ("keys", 1), ("cold_keys", 0), ("nodes", 1)):
-            present: int = getattr(self.options, name)
+            present: int = getattr(self.options, name) or (DRAWN_MAX if name in DRAWN else 0)
             sizes = sorted({least, least + 1, least + 2, present // 2, present - 1})
             smaller = [self._changed(**{name: size}) for size in sizes if least <= size < present]
             if smaller:

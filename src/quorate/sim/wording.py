@@ -117,7 +117,8 @@ def _dot(actor: int, counter: int) -> str:
 
 
 def _text(name: bytes) -> str:
-    return name.decode("utf-8", "backslashreplace")
+    text = name[: FIELD_LENGTH_MAX + 1].decode("utf-8", "backslashreplace")
+    return text if len(name) <= FIELD_LENGTH_MAX else f"{text[:12]}… ({len(name)} bytes)"
 
 
 def _short(value: Any) -> str:
