@@ -16,6 +16,7 @@ from quorate.sim.cluster import Cluster, Machine
 from quorate.sim.graves import dead_since_ms
 from quorate.sim.history import Violation, WriteEntry
 from quorate.sim.observer import Observer, readable_record
+from quorate.sim.sessions import check_sessions
 from quorate.sim.swarm import Choices
 from quorate.sim.tree_check import check_trees
 from quorate.sim.workload import BUCKETS, Workload
@@ -41,6 +42,8 @@ class Judge:
         self._choices = choices
         self._changing = changing
         self.violations: list[Violation] = []
+        self.counts: dict[str, int] = {}
+        """How often the checks found something to look at."""
 
     # While replicas converge.
 
@@ -146,3 +149,6 @@ class Judge:
         self.violations += checkers.check_answers(history, writes, observer)
         self.violations += checkers.check_listings(history, writes, observer, n)
         self.violations += checkers.check_failed_never_appears(history, observer, finals)
+        findings = check_sessions(history, observer, n, graves, quorum_min, finals)
+        self.violations += findings.violations
+        self.counts.update({f"session pairs: {guarantee}": pairs for guarantee, pairs in findings.pairs.items()})

@@ -122,8 +122,8 @@ def _twice(twice: Summary | None) -> str:
         return _missing("Equal hashes in two processes", "quorate sim --runs 500 --twice")
     found = "all traces were equal" if not twice.different_runs else f"**{twice.different_runs} differed**"
     return (
-        f"{twice.runs} seeds from {twice.first_seed}, {twice.options.seconds:g} s each, in two processes with different "
-        f"string hashes: {found}."
+        f"{twice.runs} seeds from {twice.first_seed}, {twice.options.seconds:g} s each, in two processes with "
+        f"different string hashes: {found}."
     )
 
 
@@ -138,9 +138,9 @@ def _mutants(found: MutantFacts | None) -> str:
     missed = [one.name for one in found.mutants if one.median is None]
     middle = f"{medians[len(medians) // 2]:g}" if medians else "none"
     text += (
-        f"{len(found.mutants)} safeguards were taken out one at a time, and each was hunted from {found.ranges} different "
-        f"first seeds, for at most {found.seeds_max} seeds. Not caught: {', '.join(missed) or 'none'}. Median over all of "
-        f"the seeds needed: {middle}.\n\n"
+        f"{len(found.mutants)} safeguards were taken out one at a time, and each was hunted from {found.ranges} "
+        f"different first seeds, for at most {found.seeds_max} seeds. Not caught: {', '.join(missed) or 'none'}. "
+        f"Median over all of the seeds needed: {middle}.\n\n"
     )
     rows = (
         (
@@ -204,8 +204,8 @@ def _damage(damage: Damage | None) -> str:
 
 def _hard_cases(folder: Path) -> str:
     text = (
-        f"## The {HARD_CASES} hard cases\n\nWays in which stores of this kind have lost data, or stopped serving it. Each "
-        "has a test of its own, which says what went wrong and where.\n\n"
+        f"## The {HARD_CASES} hard cases\n\nWays in which stores of this kind have lost data, or stopped serving it. "
+        "Each has a test of its own, which says what went wrong and where.\n\n"
     )
     rows = []
     for number in range(1, HARD_CASES + 1):
