@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from quorate.core.buckets import BucketProperties
 from quorate.core.collection import beyond_horizon
 from quorate.core.errors import StorageError
@@ -34,10 +36,17 @@ from quorate.sim.rings import Rings
 from quorate.sim.trace import Trace
 from quorate.sim.transport import SimTransport
 
-PARTITIONS = 32
 LOSS_REACH_US = 30_000_000
 """What a disk lost this long ago at most may have been acknowledged, or counted as held, before."""
 CLUSTER_ID = "5" * 32
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """How a cluster's ring is cut, and where its founding members stand."""
+
+    partitions: int = 32
+    members_on_host: int = 1
+    zones: int = 1
 
 
 class Machine:
@@ -98,6 +107,7 @@ class Cluster:
         trace: Trace,
         observer: Observer,
         options: NodeOptions | None = None,
+        layout: Layout | None = None,
     ) -> None:
         self.loop = loop
         self.defaults = defaults
@@ -110,7 +120,7 @@ class Cluster:
         """What the processes that have ended had counted."""
         self._streams = streams
         numbers = list(range(1, nodes + 1))
-        founding_ring = make_ring(nodes, defaults.n)
+        founding_ring = make_ring(nodes, defaults.n, layout or Layout())
         self.founding = to_value(ClusterMetadata(staged(founding_ring), defaults), 0)
         self.rings = Rings(self.founding, defaults.n, lambda: loop.now_us)
         self.rings.gone_by_now = self._gone_by_now
@@ -433,10 +443,14 @@ def counters_of(node: Node) -> dict[str, int]:
     return node._shared.counters
 
 
-def make_ring(nodes: int, n: int) -> Ring:
-    """A ring of `nodes` members, each on a host of its own."""
-    members = [make_member(number) for number in range(1, nodes + 1)]
-    return create_ring(CLUSTER_ID, members, PARTITIONS, n)
+def make_ring(nodes: int, n: int, layout: Layout) -> Ring:
+    """A ring of `nodes` members."""
+    members = []
+    for number in range(1, nodes + 1):
+        host = (number + layout.members_on_host - 1) // layout.members_on_host
+        own = make_member(number)
+        members.append(msgspec.structs.replace(own, host=f"host{host}", zone=f"zone{host % layout.zones}"))
+    return create_ring(CLUSTER_ID, members, layout.partitions, n)
 
 
 def make_member(number: int) -> Member:
@@ -446,7 +460,7 @@ def make_member(number: int) -> Member:
         id=f"{number:032x}",
         name=f"n{number}",
         host=f"host{number}",
-        zone="zone",
+        zone="zone0",
         weight=1,
         peer_address=f"127.0.0.1:{7600 + number}",
         client_address=f"127.0.0.1:{7400 + number}",

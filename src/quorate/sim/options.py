@@ -20,7 +20,8 @@ class SimOptions(msgspec.Struct, frozen=True):
     """Founding members; 0: the seed chooses."""
     seconds: float = 60.0
     """Virtual seconds of load, in half of the seeds the last three of them without faults."""
-    clients: int = 5
+    clients: int = 0
+    """0: the seed chooses."""
     keys: int = 5
     """In each of the three buckets, used all the time."""
     durability: Durability | None = None

@@ -30,6 +30,7 @@ from quorate.sim.loop import VirtualLoop
 from quorate.sim.mutants.registry import planted
 from quorate.sim.observer import Observer
 from quorate.sim.options import Outcome, SimOptions
+from quorate.sim.placement_check import check_placement
 from quorate.sim.quorums import check_quorums
 from quorate.sim.random_streams import Streams
 from quorate.sim.swarm import COLLECT_QUIET_MS, SWEEP_INTERVAL_MS, choose
@@ -103,17 +104,20 @@ class Simulation:
             trace=self.trace,
             observer=self.observer,
             options=choices.options_of_nodes,
+            layout=choices.layout,
         )
         availability = Availability(self.cluster) if set(options.faults) <= {ONE_DOWN} else None
         self.workload = Workload(
             self.cluster,
             streams,
             self.trace,
-            clients=options.clients,
+            clients=choices.clients,
             keys=options.keys,
             cold_keys=options.cold_keys,
             strict_buckets=choices.strict_buckets,
             availability=availability,
+            skewed=choices.skewed,
+            large_values=choices.large_values,
         )
         self.faults = Faults(self.cluster, self.workload, streams, self.trace, options.faults, options.skipped)
         self.changes = Changes(self.cluster, self.faults, streams)
@@ -129,6 +133,8 @@ class Simulation:
         cluster, choices = self.cluster, self.choices
         cluster.graves.last_write_wins = lambda key: split_storage_key(key)[1] in choices.last_write_wins
         cluster.rings.on_newest.append(lambda before, ring: self._check_quorums())
+        cluster.rings.on_newest.append(lambda before, ring: self._check_placement())
+        self._check_placement()
         cluster.on_ending = self._on_ending
         cluster.on_emptied = lambda number: self.workload.history.losses_us.append(self.loop.now_us)
         self.observer.on_hint_removed = self._on_hint_removed
@@ -178,6 +184,7 @@ class Simulation:
         sums["fenced by their disks"] = self.fence_check.fenced
         sums["siblings collected"] = self.cluster.graves.collected
         add_counts(sums, self.changes.counts)
+        add_counts(sums, self.judge.counts)
         return dict(sorted(sums.items()))
 
     def _phases(self) -> None:
@@ -284,6 +291,9 @@ class Simulation:
     def _check_quorums(self) -> None:
         if self.changing and self.workload.issuing:
             self.violations += check_quorums(self.cluster, self.workload.history)
+
+    def _check_placement(self) -> None:
+        self.violations += check_placement(self.cluster.ring, self.cluster.defaults.n)
 
     def _on_ending(self, machine: Machine) -> None:
         if not machine.broken:  # What it last meant to write is in its trees, and maybe not on its disk.

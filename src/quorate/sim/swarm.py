@@ -12,10 +12,15 @@ import msgspec
 from quorate.core.buckets import BucketProperties, Durability
 from quorate.core.limits import KIB, MIB
 from quorate.node.options import NodeOptions
+from quorate.sim.cluster import Layout
 from quorate.sim.options import SimOptions
 from quorate.sim.random_streams import SeededRng, Streams
 from quorate.sim.workload import BUCKET_EXPIRING, BUCKET_LAST_WRITE_WINS, BUCKET_SIBLINGS
 
+CLIENTS_MIN, CLIENTS_MAX = 3, 8
+PARTITIONS: tuple[int, ...] = (16, 32, 32, 64)
+MEMBERS_ON_SHARED_HOSTS_MIN = 5
+"""With fewer members, two on each host, there were not as many hosts as replicas."""
 NODES: tuple[int, ...] = (3, 4, 5, 5, 5, 6, 7)
 CALM_MS = 3_000
 HOURS_MS = 3_600_000
@@ -41,6 +46,11 @@ class Choices(msgspec.Struct, frozen=True):
     strict_buckets: tuple[bytes, ...]
     last_write_wins: tuple[bytes, ...]
     """The buckets with that resolution; the others keep siblings."""
+    clients: int
+    skewed: bool
+    """Are some keys used more often than others?"""
+    large_values: bool
+    layout: Layout
 
 
 def choose(streams: Streams, options: SimOptions) -> Choices:
@@ -55,6 +65,9 @@ def choose(streams: Streams, options: SimOptions) -> Choices:
         strict += (BUCKET_EXPIRING,)
     last_write_wins = (BUCKET_LAST_WRITE_WINS, BUCKET_EXPIRING)[: 1 + rng.chance(0.5)]
     nodes = options.nodes or rng.choice(NODES)
+    layout = _layout(streams.stream("options", "layout"), nodes)
+    of_clients = streams.stream("options", "clients")
+    clients = CLIENTS_MIN + of_clients.below(CLIENTS_MAX - CLIENTS_MIN + 1)
     n = min(3, nodes)
     quorum = n // 2 + 1
     return Choices(
@@ -65,7 +78,16 @@ def choose(streams: Streams, options: SimOptions) -> Choices:
         calm_ms=calm_ms,
         strict_buckets=strict,
         last_write_wins=last_write_wins,
+        clients=options.clients or clients,
+        skewed=of_clients.chance(0.3),
+        large_values=of_clients.chance(0.25),
+        layout=layout,
     )
+
+
+def _layout(rng: SeededRng, nodes: int) -> Layout:
+    shared = rng.chance(0.3) and nodes >= MEMBERS_ON_SHARED_HOSTS_MIN
+    return Layout(rng.choice(PARTITIONS), members_on_host=2 if shared else 1, zones=rng.choice((1, 1, 2, 3)))
 
 
 def _options_of_nodes(rng: SeededRng) -> NodeOptions:

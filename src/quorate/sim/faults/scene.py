@@ -112,6 +112,8 @@ class Scene:
                 return False
             self.history.losses_us.append(cluster.loop.now_us)
         lost = cluster.lose_power(victim)
+        if lost:
+            self.history.unsynced_losses_us.append(cluster.loop.now_us)
         self.note(fault, "power lost", f"n{victim}, {lost} batches")
         return True
 
