@@ -61,7 +61,7 @@ def test_with_one_node_out_at_a_time_nobody_is_refused(seed: int) -> None:
     """Check A: the promise that sloppy quorums are for (SOSP 2007, §4.6)."""
     outcome = run(seed, SimOptions(seconds=20, clients=5, faults=(ONE_DOWN,)))
     assert outcome.violations == []
-    assert outcome.faults[ONE_DOWN] >= 1 and outcome.operations["put ok"] > 200
+    assert outcome.faults[ONE_DOWN] >= 1 and outcome.operations["put ok"] > 150
 
 
 def test_the_seeds_see_every_kind_of_fault_and_of_outcome() -> None:
