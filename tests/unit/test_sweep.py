@@ -231,3 +231,60 @@ def test_the_status_tells_how_far_it_is() -> None:
     assert (told["passes"], told["records_of_last_pass"], told["batches_waiting"]) == (1, 1, 0)
     assert told["last_pass_unix_ms"] <= cluster.ports[1].wall_ms()
     assert members[1]["report"]["sweep"]["passes"] == 0
+
+
+@pytest.mark.parametrize("held", [OfferReply, WriteReply])
+def test_what_was_offered_by_one_ring_is_not_forgotten_by_the_next(held: type[Message]) -> None:
+    """By the next one this node may keep the record again, and may count as filled with it already."""
+    cluster = SmallCluster(options=OPTIONS)
+    homes, leaver = cluster.preference_list(b"k")[0][:2], cluster.preference_list(b"k")[0][2]
+    for home in homes:
+        cluster.cut(leaver, home)
+    assert isinstance(cluster.put(leaver, b"k", b"v", w=1), PutResult)
+    for place in [place for place in cluster.engines[leaver].data if place[0] == Space.HINTS]:
+        del cluster.engines[leaver].data[place]
+    cluster.nodes[leaver]._shared.hints.forget_all()
+    lowered(cluster, 2)
+    transmit = cluster.transmit
+    late: list[tuple[int, int, Message]] = []
+
+    def holding(sender: int, target: int, message: Message) -> None:
+        if isinstance(message, held) and target == leaver:
+            late.append((sender, target, message))
+        else:
+            transmit(sender, target, message)
+
+    cluster.transmit = holding  # type: ignore[method-assign]
+    cluster.heal()
+    cluster.world.run(3_000)
+    run(cluster.nodes[leaver]._sweep.sweep_once(), lambda _: None)
+    cluster.world.run(1_000)
+    assert late, "it has offered what it keeps no more"
+    cluster.call(lambda reply: cluster.nodes[1].set_bucket(b"other", {"ttl": "7"}, reply))
+    cluster.transmit = transmit  # type: ignore[method-assign]
+    for one in late:
+        transmit(*one)
+    cluster.world.run(20)
+    assert cluster.bodies(b"k")[leaver - 1] is not None
+    cluster.world.run(5_000)
+    sweep(cluster, leaver)
+    cluster.world.run(100)
+    assert [body is None for body in cluster.bodies(b"k")] == [number == leaver for number in (1, 2, 3)]
+
+
+def test_a_damaged_record_that_is_kept_no_more_goes() -> None:
+    """No exchange looks at it, so nothing would ever mend it, and every pass would report it."""
+    cluster = SmallCluster(options=OPTIONS)
+    homes = cluster.preference_list(b"k")[0]
+    cluster.put(1, b"k", b"v")
+    cluster.world.run(100)
+    data, place = cluster.engines[homes[2]].data, place_of(cluster, homes[2], b"k")
+    data[place] = data[place][:-1] + bytes([data[place][-1] ^ 1])
+    sweep(cluster, homes[2])
+    cluster.world.run(5_000)  # The tree of its partition is made anew, without it.
+    assert place in data, "as long as it is kept, an exchange may mend it"
+    lowered(cluster, 2)
+    sweep(cluster, homes[2])
+    cluster.world.run(100)
+    assert place not in data
+    assert cluster.values(homes[0], b"k", r=2) == [b"v"]
