@@ -74,7 +74,7 @@ class ClusterFile(msgspec.Struct, frozen=True):
                 return value
             defaults = default_properties(len(self.ring.members))
             return to_value(ClusterMetadata(staged(self.ring), defaults), forced=0)
-        except (ValueError, PeerError, CallerError) as error:
+        except (ValueError, RecursionError, PeerError, CallerError) as error:
             raise StartupError(f"the cluster file's ring cannot be used: {error}") from None
 
     def member_named(self, name: str) -> Member:

@@ -68,7 +68,7 @@ def read_document(path: Path, what: str, remedy: str) -> dict[str, Any] | None:
             raise ValueError("not an object")
         if document.get(_CHECKSUM) != _checksum(document):
             raise ValueError("its checksum does not match its content")
-    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise DamagedDocument(f"{what} in {path} is damaged ({error}); {remedy}") from None
     del document[_CHECKSUM]
     return document
