@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from copy import copy
 from typing import Any
+
+from msgspec.structs import replace
 
 from quorate.core.envelope import HEADER_BYTES, digest_of
 from quorate.core.errors import DamagedRecord
@@ -28,7 +31,29 @@ def read_stops_one_replica_early(patches: Patches) -> None:
     genuine = patches.replace(GetOperation, "__init__", init)
 
 
-@mutant("A replica that is asked instead of another, or as a hedge, counts twice.", ("R", "Q"), hard_cases=(33,))
+@mutant(
+    "Fallbacks answer for homes also where only homes count.",
+    ("R",),
+    SimOptions(seconds=20, faults=("partition", "isolate", "kill", "one way", "bridge", "ring")),
+    "homes must be out of reach of some, and in reach of others",
+    (12,),
+)
+def fallbacks_answer_although_the_bucket_is_strict(patches: Patches) -> None:
+    def init(self: Any, node: Any, bucket: Any, *rest: Any) -> None:
+        lenient = copy(bucket)
+        lenient.properties = replace(bucket.properties, strict=False)
+        genuine(self, node, lenient, *rest)
+
+    genuine = patches.replace(GetOperation, "__init__", init)
+
+
+@mutant(
+    "A replica that is asked instead of another, or as a hedge, counts twice.",
+    ("R", "Q"),
+    SimOptions(seconds=40, faults=("slow link", "pause", "slow disk", "partition", "isolate")),
+    "reads are hedged where some replica is slow",
+    (33,),
+)
 def a_hedge_counts_twice(patches: Patches) -> None:
     def take_unasked(self: Any) -> Any:
         self.needed = max(1, self.needed - 1)
@@ -101,6 +126,7 @@ def damage_reads_as_nothing(patches: Patches) -> None:
     SimOptions(seconds=40, faults=("wipe", "kill", "isolate", "partition", "slow link", MEMBERSHIP)),
     "of many faults, few lose a disk, and a third replica must have missed the write as well",
     (1, 22),
+    "the checks R and Q excuse whatever was acknowledged before a disk was lost; so it has a story of its own",
 )
 def an_empty_store_answers_as_if_it_were_filled(patches: Patches) -> None:
     patches.replace(Filling, "holds_back", lambda self, partition, n: False)

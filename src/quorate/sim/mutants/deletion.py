@@ -78,6 +78,8 @@ def a_record_written_since_the_proof_is_removed_too(patches: Patches) -> None:
     _DAYS,
     "a node must be away while days pass",
     (16, 22),
+    "nothing is collected that the absent store has a replica of, since all must prove what they hold; it takes a disk"
+    " that was set back to an older day, which no fault does (tests/regressions have that story)",
 )
 def a_store_away_for_longer_than_grace_keeps_all(patches: Patches) -> None:
     def settle(self: Any, collected_by: str) -> None:

@@ -70,6 +70,8 @@ def a_second_write_for_a_home_is_not_merged_into_its_hint(patches: Patches) -> N
     SimOptions(seconds=40, faults=(DAYS, "isolate", "kill")),
     "half of grace must pass while a hint waits for its home",
     (15,),
+    "nothing is collected while a home is away, since all replicas must prove what they hold; and a holder that was"
+    " away for so long empties itself, hints and all",
 )
 def hints_never_expire(patches: Patches) -> None:
     patches.replace(HintStore, "expired", lambda self, hint: False)

@@ -43,6 +43,9 @@ class Mutant(msgspec.Struct, frozen=True):
     """Why not with the plain swarm; empty if it is."""
     hard_cases: tuple[int, ...]
     """Which hard cases it stands for."""
+    unseen_because: str
+    """Why no seed shows it: which other safeguard covers it, or what the checks excuse. It is not hunted then; where
+    two safeguards cover for each other, another mutant switches off both. Empty for all others."""
     plant: Plant
 
 
@@ -56,6 +59,7 @@ def mutant(
     options: SimOptions = SHORT,
     why_these: str = "",
     hard_cases: tuple[int, ...] = (),
+    unseen_because: str = "",
 ) -> Callable[[Plant], Plant]:
     """Register the function below under its own name, with dashes. For the arguments see `Mutant`."""
 
@@ -63,7 +67,7 @@ def mutant(
         name = plant.__name__.replace("_", "-")
         assert name not in _mutants, f"two mutants are called {name}"
         assert checks and (why_these or options in (PLAIN, SHORT)), f"{name}: say what sees it, and why these options"
-        _mutants[name] = Mutant(name, bug, checks, options, why_these, hard_cases, plant)
+        _mutants[name] = Mutant(name, bug, checks, options, why_these, hard_cases, unseen_because, plant)
         return plant
 
     return register
@@ -74,6 +78,11 @@ def mutants() -> dict[str, Mutant]:
     for subject in SUBJECTS:
         importlib.import_module(f"quorate.sim.mutants.{subject}")
     return dict(_mutants)
+
+
+def hunted() -> dict[str, Mutant]:
+    """Those that a hunt is to find."""
+    return {name: one for name, one in mutants().items() if not one.unseen_because}
 
 
 def named(name: str) -> Mutant:
