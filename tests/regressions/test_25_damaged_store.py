@@ -18,7 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rocksdict import WriteBatch
 
+from quorate.adapters.storage.reach import read_reach
 from quorate.adapters.storage.rocksdb import RocksDbEngine
 from quorate.core.errors import DamagedRecord, StartupError
 from quorate.core.ports import OpenReport, Space
@@ -176,3 +178,21 @@ def test_an_unfinished_last_write_is_nothing_to_be_told_of(store: dict[str, byte
         outcome, report, _ = judge(lay_out(folder / "n1", {**cut, "engine.reach": reach}))
         assert outcome == "missing"
         assert report == OpenReport(fresh=False, clean=False, may_have_lost_writes=False), end
+
+
+def test_the_reach_follows_the_write(folder: Path) -> None:
+    """Were it the other way round, a process that is killed between the two would have claimed what is not there."""
+    engine = RocksDbEngine(folder / "n1", lambda callback: None)
+    commit, seen = engine._commit, []
+
+    def watched(batch: WriteBatch) -> None:
+        seen.append(read_reach(folder / "n1"))
+        commit(batch)
+        seen.append(read_reach(folder / "n1"))
+
+    engine._commit = watched
+    engine.write([(Space.DATA, b"k", b"1"), (Space.META, b"k", b"2")])
+    engine.delete_range(Space.DATA, b"a", b"z")
+    assert seen == [0, 0, 2, 2]
+    assert read_reach(folder / "n1") == 3
+    engine.close()
