@@ -214,9 +214,8 @@ class _Quorums:
                     floor = own.setdefault(w, {})
                     floor[actor] = max(floor.get(actor, 0), counter)
                 continue
-            if loss_us < read.invoked_us:
-                self._check_own(read, own)
-                self._check_acked(read, seen, loss_us)
+            self._check_own(read, own)
+            self._check_acked(read, seen, loss_us)
             _grow(seen, read.clock)
             if self._changing:
                 continue
