@@ -83,16 +83,8 @@ class Client:
         style = rng.random()
         delete = rng.chance(deletes)
         operation = self.number << 32 | self._written if delete or rng.chance(0.5) else 0
-        contexts = self._contexts.get(stored_key, [])
-        context: Context | None = None
-        source: Source = ""
-        overwrite_seen = False
-        if style < 0.55 and contexts:
-            context, source = contexts[-1]
-        elif style < 0.65 and contexts:
-            context, source = rng.choice(contexts)
-        elif style < 0.80:
-            overwrite_seen = True
+        context, source = self._recalled(stored_key, style)
+        overwrite_seen = context is None and style < 0.80
         w = rng.choice((0, 0, 0, 0, 0, 0, 1, 1, 2, 3))
         strict = rng.chance(0.1)
         lifetime = rng.random()
@@ -126,6 +118,15 @@ class Client:
             context_source=source,
         )
         return put, entry
+
+    def _recalled(self, stored_key: bytes, style: float) -> tuple[Context | None, Source]:
+        """The last context of the key, an old one, or none; and where it came from."""
+        contexts = self._contexts.get(stored_key, [])
+        if style < 0.55 and contexts:
+            return contexts[-1]
+        if style < 0.65 and contexts:
+            return self.rng.choice(contexts)
+        return None, ""
 
     def on_answer(
         self,
