@@ -15,8 +15,8 @@ ROUGH = SimOptions(
 
 def test_memberships_change_and_nothing_is_lost() -> None:
     reached: dict[str, int] = {}
-    for options in (CALM, ROUGH):
-        for seed in range(8):
+    for options, seeds in ((CALM, 20), (ROUGH, 8)):
+        for seed in range(seeds):
             outcome = run(seed, options)
             assert outcome.violations == [], replay_command(seed, options)
             add_counts(reached, outcome.reached)
