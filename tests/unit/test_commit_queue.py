@@ -91,3 +91,14 @@ def test_a_failed_fsync_is_acknowledged_to_nobody() -> None:
     held.pop()(StorageError("Input/output error"))
     assert sorted(bench.told) == [("a", False), ("b", False)]
     assert bench.failures
+
+
+def test_after_a_failure_nobody_is_told_that_anything_is_durable_not_even_of_what_is_there_already() -> None:
+    """Hard case 27. A write of what the store holds already waits for the others of its turn and queues nothing; then
+    the disk fails at something else."""
+    bench = Bench()
+    bench.queue.wait(False, bench.note, "there already")
+    bench.queue.wait(True, bench.note, "there already, synced")
+    bench.queue.failed = True
+    bench.world.run(1)
+    assert bench.told == [("there already", False), ("there already, synced", False)]

@@ -109,7 +109,7 @@ class CommitQueue:
         self._scheduled = False
         waiters, self._waiters = self._waiters, []
         synced_waiters, self._synced_waiters = self._synced_waiters, []
-        if self._queued or self._hints:
+        if self._queued or self._hints or (self.failed and (waiters or synced_waiters)):
             data = Space.DATA
             batch: list[WriteOperation] = [(data, key, stored) for key, stored in self._queued.items()]
             if self._hints:
