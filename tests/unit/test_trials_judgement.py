@@ -38,7 +38,7 @@ def put(value: bytes, operation: int, context: dict[int, int] | None = None) -> 
 
 
 def answer(clock: dict[int, int], *rows: tuple[bytes, int]) -> Answer:
-    return Answer(b"carts", b"key", 2, 0, 1, clock, list(rows), 0)
+    return Answer(b"carts", b"key", 2, 0, 1, clock, list(rows), 0, 1)
 
 
 ONE_AT_A = Sibling(A, 1, 5 << 16, b"one", operation=7)

@@ -25,6 +25,7 @@ from quorate.server.data_directory import DataDirectory
 from quorate.sim import checkers
 from quorate.sim.history import History, ReadEntry, Violation, WriteEntry
 from quorate.sim.observer import Observer, readable_record
+from quorate.sim.sessions import check_sessions
 from quorate.trials.cluster import RealCluster
 from quorate.trials.replay import Replay
 from quorate.trials.workload import LAST_WRITE_WINS, STRICT, Answer, Workload
@@ -112,6 +113,7 @@ def judge_history(
     violations += checkers.check_quorum_reads(history, observer, REPLICAS)
     violations += checkers.check_answers(history, writes, observer)
     violations += checkers.check_failed_never_appears(history, observer, finals)
+    violations += check_sessions(history, observer, REPLICAS, finals=finals).violations
     return violations
 
 
@@ -142,6 +144,7 @@ def make_history(
             [],
             answer.bucket in STRICT,
             answer.wall_ms,
+            answer.session,
         )
         for value, time_ms in answer.rows:
             candidates = candidates_of(by_value.get((stored_key, value)), value, time_ms, answer, observer)

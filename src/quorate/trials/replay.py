@@ -23,7 +23,7 @@ from quorate.core.hints import hint_key
 from quorate.core.ports import Engine, Space
 from quorate.core.record import Clock, Dot
 from quorate.sim.history import Ack, Violation, WriteEntry, covers
-from quorate.sim.observer import Observer, hinted_record, known_clock
+from quorate.sim.observer import Observer, hinted_clock, known_clock, readable_hint
 from quorate.trials.recording import RECORDED, Change, Life, holds, life_numbers, read_life
 
 CLOCKS_KEPT_MAX: Final = 50_000
@@ -145,7 +145,7 @@ class Replay:
         if not hints:
             return []
         keys = [hint_key(home, key) for home in self._names if home != except_home]
-        return [hinted_record(stored, hints[stored]).clock for stored in keys if stored in hints]
+        return [hinted_clock(readable_hint(stored, hints[stored])) for stored in keys if stored in hints]
 
     def _other_hints(self, member: int, home: int, key: bytes) -> Clock:
         known: Clock = {}

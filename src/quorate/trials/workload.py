@@ -28,7 +28,7 @@ from quorate.core.causality.context import decode_context
 from quorate.core.errors import CallerError, OutcomeUnknown, QuorateError, Unavailable
 from quorate.core.limits import REQUEST_TIMEOUT_DEFAULT_MS
 from quorate.core.record import Clock
-from quorate.sim.history import Ack, WriteEntry
+from quorate.sim.history import Ack, Source, WriteEntry
 from quorate.sim.random_streams import SeededRng, Streams
 from quorate.trials.cluster import RealCluster, TrialError
 from quorate.trials.link import ask
@@ -69,6 +69,8 @@ class Answer(msgspec.Struct):
     rows: list[tuple[bytes, int]]
     """(value, Unix milliseconds of its HLC time) of each sibling."""
     wall_ms: int
+    session: int
+    """The number of the client."""
 
 
 class Workload:
@@ -161,8 +163,10 @@ class Workload:
         finally:
             await calls.close()
 
-    def note_answer(self, bucket: bytes, key: bytes, r: int, invoked_us: int, reply: list[Any]) -> str:
-        """Keep an answer to KV.GET; gives its context."""
+    def note_answer(
+        self, bucket: bytes, key: bytes, r: int, invoked_us: int, reply: list[Any], session: int = 0
+    ) -> str:
+        """Keep an answer to KV.GET, to the client `session` if it was one; gives its context."""
         token, rows = reply
         wall_ms = time.time_ns() // 1_000_000 - (now_us() - invoked_us) // 1000 - 1 if self.wall_is_true else 0
         self.answers.append(
@@ -175,6 +179,7 @@ class Workload:
                 decode_context(token).clock,
                 [(value, time_ms) for value, _, time_ms in rows],
                 wall_ms,
+                session,
             )
         )
         return str(token, "ascii")
@@ -189,7 +194,7 @@ class Client:
         self._workload = workload
         self._rng = rng
         self._calls: AsyncCalls | None = None
-        self._contexts: dict[tuple[bytes, bytes], list[str]] = {}
+        self._contexts: dict[tuple[bytes, bytes], list[tuple[str, Source]]] = {}
         self._generation = 0
         self._written = 0
         self._operation = commands.OPERATION_ID_MIN + number * 10**12
@@ -239,13 +244,13 @@ class Client:
             self._workload.count("get unanswered")
             return
         self._workload.count("get ok")
-        context = self._workload.note_answer(bucket, key, r or QUORUM, invoked_us, reply)
-        self._remember(bucket, key, context)
+        context = self._workload.note_answer(bucket, key, r or QUORUM, invoked_us, reply, self._number)
+        self._remember(bucket, key, context, "read")
 
     async def _write(self, bucket: bytes, key: bytes) -> None:
         rng, workload = self._rng, self._workload
         delete = rng.chance(DELETE_SHARE)
-        context = self._choose_context(bucket, key)
+        context, source = self._choose_context(bucket, key)
         w = rng.choice((None, None, None, None, 1, 2, 3))
         strict = rng.chance(0.1)
         self._written += 1
@@ -268,6 +273,8 @@ class Client:
             strict=strict or bucket in STRICT,
             invoked_us=now_us(),
             acks=[],
+            session=self._number,
+            context_source=source,
         )
         workload.writes.append(entry)
         await self._await_outcome(entry, command, bucket, key)
@@ -291,7 +298,7 @@ class Client:
             workload.count(f"{kind} ok")
             entry.acks.append(Ack(entry.invoked_us, now_us(), decode_context(token).clock))
             if self._rng.chance(0.3):
-                self._remember(bucket, key, str(token, "ascii"))
+                self._remember(bucket, key, str(token, "ascii"), "put")
         entry.attempts_open = 0
 
     async def _execute(self, command: Command, bucket: bytes) -> Any:
@@ -300,17 +307,17 @@ class Client:
             command = msgspec.structs.replace(command, slot=NO_SLOT)
         return await self._calls.execute(command, bucket, None)
 
-    def _choose_context(self, bucket: bytes, key: bytes) -> str | None:
+    def _choose_context(self, bucket: bytes, key: bytes) -> tuple[str | None, Source]:
         contexts = self._contexts.get((bucket, key), [])
         style = self._rng.random()
         if not contexts or style > 0.8:
-            return None
+            return None, ""
         return contexts[-1] if style < 0.65 else self._rng.choice(contexts)
 
-    def _remember(self, bucket: bytes, key: bytes, context: str) -> None:
+    def _remember(self, bucket: bytes, key: bytes, context: str, source: Source) -> None:
         if context:
             contexts = self._contexts.setdefault((bucket, key), [])
-            contexts.append(context)
+            contexts.append((context, source))
             del contexts[:-CONTEXTS_KEPT]
 
 
