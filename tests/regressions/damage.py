@@ -1,6 +1,6 @@
 """What may happen to a file: cut off at any offset, or one bit of any byte flipped. And stores whose files are known.
 
-A test run tries a part of the offsets, every time the same. To try all of them (about five minutes):
+A test run tries a part of the offsets, every time the same. To try all of them (half an hour on one core):
 `QUORATE_EVERY_OFFSET=1 make test ARGS="-n 0 -s --timeout 1800 -k damaged tests/regressions"`, which also shows how
 many there were and what became of them.
 """

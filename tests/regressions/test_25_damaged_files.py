@@ -36,7 +36,7 @@ ROUNDS = 2
 """Each key is overwritten once."""
 WRITTEN = {f"{durability}-{key}": [f"value {key}.{turn}".encode() for turn in range(ROUNDS)]
            for durability in ("os", "fsync") for key in range(KEYS)}  # fmt: skip
-TRIED_MAX = 150
+TRIED_MAX = 100
 """Offsets of each file, in a usual run."""
 END = b"\xff" * 64
 

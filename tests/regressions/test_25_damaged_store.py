@@ -39,7 +39,7 @@ from tests.regressions.test_25_damaged_store import check
 for path in sys.argv[1:]:
     check(Path(path), path)
 """
-TRIED_MAX = 60
+TRIED_MAX = 40
 """Offsets of each file, in a usual run."""
 
 
