@@ -68,8 +68,8 @@ def fallbacks_count_although_the_bucket_is_strict(patches: Patches) -> None:
 @mutant(
     "A slow home and the one that stands in for it count as two, also when the hint has gone home since.",
     ("W",),
-    SimOptions(seconds=20, faults=("slow node", "slow link", "pause", "flap", "slow disk")),
-    "a home must be slow and acknowledge late, and its hint be faster",
+    SimOptions(seconds=30, nodes=5, durability="fsync", faults=("pause", "slow disk", "slow node")),
+    "a home must be slow and acknowledge late, its hint be faster, and the put still wait for its own disk",
     (11,),
 )
 def a_fallback_counts_beside_its_home(patches: Patches) -> None:

@@ -29,7 +29,19 @@ def sync_forgets_tombstones(patches: Patches) -> None:
     genuine = patches.replace(records, "sync", sync)
 
 
-@mutant("A read repairs replicas that are behind with the values, and leaves out the tombstones.", ("D", "Z", "C"))
+@mutant(
+    "A read repairs replicas that are behind with the values, and leaves out the tombstones.",
+    ("D", "Z", "C"),
+    SimOptions(
+        seconds=20,
+        clients=10,
+        keys=2,
+        cold_keys=5,
+        faults=("partition", "one way", "bridge", "ring", "isolate", "loss"),
+    ),
+    "a read must find a replica that lacks a delete, before its hint or an exchange does",
+    (3, 10),
+)
 def read_repair_drops_tombstones(patches: Patches) -> None:
     def repair(self: Any, behind: Any) -> None:
         self.merged = encode_record(_without_tombstones(decode_record(self.merged)))

@@ -8,7 +8,7 @@ from quorate.node import get_operation, hints, replica
 from quorate.node.handoff import Handoff
 from quorate.node.hints import HintStore
 from quorate.node.put_operation import PutOperation
-from quorate.sim.faults import DAYS
+from quorate.sim.faults import DAYS, ONE_DOWN
 from quorate.sim.mutants.patches import Patches
 from quorate.sim.mutants.registry import mutant
 from quorate.sim.options import SimOptions
@@ -31,7 +31,13 @@ def a_failed_delivery_counts_as_success(patches: Patches) -> None:
     genuine = patches.replace(Handoff, "_settled", settled)
 
 
-@mutant("A hint that has grown while it was on its way is removed when the older one has arrived.", ("hint", "D"))
+@mutant(
+    "A hint that has grown while it was on its way is removed when the older one has arrived.",
+    ("hint", "D"),
+    SimOptions(seconds=20, clients=12, keys=3, cold_keys=0, faults=("isolate", "kill", "partition", ONE_DOWN)),
+    "another write of the same key must fall into the time in which a hint is delivered",
+    (14,),
+)
 def a_hint_is_removed_although_it_has_changed(patches: Patches) -> None:
     def remove(self: Any, stored_key: bytes, stored: bytes) -> bool:
         present = self._commits.get_hint(stored_key)
