@@ -7,7 +7,7 @@ import re
 import pytest
 
 from quorate.sim.faults import DAYS, KINDS, MEMBERSHIP
-from quorate.sim.run import Outcome, SimOptions, run
+from quorate.sim.run import Outcome, SimOptions, Simulation, run
 
 LINE = re.compile(r"FAULT  ([fdmj]\d+) (.*?): (.*)$")
 FREE_OF_STATE = ("partition", "one way", "isolate", "reset", "slow link", "slow node", "loss", "ring", "clock jump")
@@ -64,3 +64,17 @@ def test_a_fault_that_is_withheld_has_not_occurred() -> None:
     """A single node holds what nobody else holds: its disk is never taken."""
     outcome = run(2, SimOptions(nodes=1, seconds=12, faults=("wipe",)))
     assert outcome.faults["wipe withheld"] >= 1 and outcome.occurred == []
+
+
+def test_bits_flip_in_records_in_hints_and_in_saved_trees() -> None:
+    options = SimOptions(nodes=5, seconds=25, faults=("bit flip", "restart", "isolate"))
+    everything = [seed for seed in range(60) if len(Simulation(seed, options).faults.enabled) == 3]
+    what: list[str] = []
+    damaged = 0
+    for seed in everything[:5]:
+        outcome, lines = faults_of(seed, options)
+        assert outcome.violations == []
+        what += [said for _, kind, said in lines if kind == "bit flip"]
+        damaged += outcome.reached.get("hints_damaged", 0)
+    assert any("the hint" in said for said in what) and any("tree:" in said for said in what)
+    assert any("the hint" not in said and "tree:" not in said for said in what) and damaged

@@ -283,11 +283,12 @@ class Cluster:
         machine.disk.wipe()
         machine.damaged.clear()
 
-    def damage(self, number: int, stored_key: bytes, bit: int) -> None:
-        """Flip a bit of a record on this machine's disk."""
+    def damage(self, number: int, stored_key: bytes, bit: int, space: Space = Space.DATA) -> None:
+        """Flip a bit of a record, or of a hint, on this machine's disk."""
         machine = self.machines[number]
-        machine.disk.flip(stored_key, bit)
-        machine.damaged[stored_key] = (self.loop.now_us, machine.disk.values[Space.DATA][stored_key])
+        machine.disk.flip(stored_key, bit, space)
+        if space == Space.DATA:
+            machine.damaged[stored_key] = (self.loop.now_us, machine.disk.values[Space.DATA][stored_key])
 
     def still_damaged(self, stored_key: bytes) -> int:
         """On how many machines the damaged bytes of a record still lie: their nodes may not know yet, and may

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Container, Mapping
 
 from quorate.core.causality.version_vectors import descends, join
-from quorate.core.hints import hint_key, unpack_hint
+from quorate.core.hints import hint_key
 from quorate.core.ports import Space
 from quorate.core.record import Clock, Dot
 from quorate.sim.disk import Disk
 from quorate.sim.history import covers
-from quorate.sim.observer import hinted_record, known_clock
+from quorate.sim.observer import hinted_clock, known_clock, readable_hint
 
 CLOCKS_REMEMBERED_MAX = 20_000
 
@@ -108,7 +108,7 @@ class Copies:
         for home in self._disks:
             stored = self._disks[member].values[Space.HINTS].get(hint_key(home, stored_key))
             if stored is not None and home != except_home:
-                known = join(known, hinted_record(hint_key(home, stored_key), stored).clock)
+                known = join(known, hinted_clock(readable_hint(hint_key(home, stored_key), stored)))
         return known
 
     def can_lose(
@@ -147,11 +147,11 @@ class Copies:
             clocks.append(self._clock(stored_key, stored))
         for home in self._disks:
             key = hint_key(home, stored_key)
-            hint = values[Space.HINTS].get(key)
+            hint = readable_hint(key, values[Space.HINTS].get(key))
             if hint is None or home == victim or key in hints:
                 continue
-            if self.lasting(member, unpack_hint(key, hint).created_ms):
-                clocks.append(hinted_record(key, hint).clock)
+            if self.lasting(member, hint.created_ms):
+                clocks.append(hinted_clock(hint))
         return clocks
 
     def _durable_clock(self, member: int, stored_key: bytes) -> Clock:
@@ -168,7 +168,7 @@ class Copies:
             if key in disk.values[Space.HINTS]:
                 stored = disk.synced_value(key, Space.HINTS) if self._synced else disk.values[Space.HINTS][key]
                 if stored is not None:
-                    clocks.append(hinted_record(key, stored).clock)
+                    clocks.append(hinted_clock(readable_hint(key, stored)))
         return clocks
 
     def _clock(self, stored_key: bytes, stored: bytes | None) -> Clock:

@@ -122,11 +122,11 @@ class Disk:
         self._suspect = True
         return lost
 
-    def flip(self, key: bytes, bit: int) -> None:
-        """Damage the record under `key`."""
-        stored = bytearray(self.values[Space.DATA][key])
+    def flip(self, key: bytes, bit: int, space: Space = Space.DATA) -> None:
+        """Damage what is stored under `key`."""
+        stored = bytearray(self.values[space][key])
         stored[bit // 8 % len(stored)] ^= 1 << bit % 8
-        self.values[Space.DATA][key] = bytes(stored)
+        self.values[space][key] = bytes(stored)
 
     def write_back(self) -> None:
         """So much time passes that the operating system has written everything by itself."""

@@ -14,7 +14,7 @@ from quorate.core.causality.actor import member_of
 from quorate.core.causality.version_vectors import join
 from quorate.core.envelope import unpack
 from quorate.core.errors import DamagedRecord
-from quorate.core.hints import split_hint_key, unpack_hint
+from quorate.core.hints import Hint, split_hint_key, unpack_hint
 from quorate.core.ports import Space
 from quorate.core.record import TOMBSTONE, Clock, Dot, Record, Sibling, check, decode_record
 from quorate.sim.graves import Graves
@@ -77,9 +77,10 @@ class Observer:
     def _hinted(self, member: int, stored_key: bytes, old: bytes | None, new: bytes | None) -> None:
         """A hint was written, or removed (`new` None)."""
         home, key = split_hint_key(stored_key)
-        before = hinted_record(stored_key, old).clock if old is not None else {}
-        if new is None and old is not None:
-            self.on_hint_removed(member, home, key, before, unpack_hint(stored_key, old).created_ms)
+        hint = readable_hint(stored_key, old)
+        before = hinted_clock(hint)
+        if new is None and hint is not None:
+            self.on_hint_removed(member, home, key, before, hint.created_ms)
         elif new is not None:
             body = unpack_hint(stored_key, new).body
             self._stored(member, key, body, lambda: join(before, self.other_hints(member, home, key)))
@@ -180,6 +181,14 @@ def known_clock(key: bytes, stored: bytes | None) -> Clock:
     return {} if record is None else record.clock
 
 
-def hinted_record(stored_key: bytes, stored: bytes) -> Record:
-    """The record in a hint from a disk."""
-    return decode_record(unpack_hint(stored_key, stored).body)
+def readable_hint(stored_key: bytes, stored: bytes | None) -> Hint | None:
+    """A hint from a disk, None if there is none or it is damaged."""
+    try:
+        return None if stored is None else unpack_hint(stored_key, stored)
+    except DamagedRecord:
+        return None
+
+
+def hinted_clock(hint: Hint | None) -> Clock:
+    """What a hint knows: nothing if it is damaged."""
+    return {} if hint is None else decode_record(hint.body).clock

@@ -1,8 +1,16 @@
-"""Faults of hardware: clocks that jump, disks that are slow, and bits that flip on them."""
+"""Faults of hardware: clocks that jump, disks that are slow, and bits that flip on them.
+
+A bit flips in what a node is promised to survive (hard cases 25, 28): in records, which come back from other replicas;
+in hints, which count as lost; in hash trees that wait for the next start, which are made anew. Never in the documents
+that a node cannot do without, its counter of epochs and its ledger of rings: it refuses to start then, and says why,
+and its operator replaces the disk. That is a wipe, which is a kind of its own.
+"""
 
 from __future__ import annotations
 
+from quorate.core.hints import split_hint_key
 from quorate.core.ports import Space
+from quorate.node.tree_documents import PREFIX as TREES
 from quorate.sim.faults.kinds import BIT_FLIP, DAYS
 from quorate.sim.faults.scene import Injector, Occurrence, Scene
 
@@ -59,17 +67,35 @@ class HardwareFaults:
         return f"{slow}, a sync takes {mean_ms} ms"
 
     def _bit_flip(self, fault: Occurrence) -> str:
-        """Damage one record, but never the last undamaged one that holds something acknowledged."""
-        rng = fault.rng
-        number = rng.choice(self._scene.cluster.present())
-        keys = self._scene.cluster.machines[number].disk.keys[Space.DATA]
-        if not keys:
+        """Damage a record, a hint, or a hash tree that waits for the next start."""
+        rng, cluster = fault.rng, self._scene.cluster
+        who, share, place, bit = rng.random(), rng.random(), rng.random(), rng.below(1 << 20)
+        numbers = cluster.present()
+        stopped = [number for number in numbers if self._saved_trees(number)] if share < 0.3 else []
+        if stopped:
+            number = stopped[int(who * len(stopped))]
+            trees = self._saved_trees(number)
+            key = trees[int(place * len(trees))]
+            cluster.machines[number].disk.flip(key, bit, Space.META)
+            return f"n{number} {key!r}"
+        number = numbers[int(who * len(numbers))]
+        disk = cluster.machines[number].disk
+        space = Space.HINTS if disk.keys[Space.HINTS] and share > 0.7 else Space.DATA
+        if not disk.keys[space]:
             return ""
-        key = rng.choice(keys)
-        if not self._scene.can_lose(
-            number, wiped=True, others_may_lose_unsynced=self._scene.unsynced_too, only_key=key
-        ):
+        key = disk.keys[space][int(place * len(disk.keys[space]))]
+        stored_key = key if space == Space.DATA else split_hint_key(key)[1]
+        if not self._may_damage(number, stored_key):
             return ""
-        self._scene.history.key_losses_us.setdefault(key, []).append(self._scene.cluster.loop.now_us)
-        self._scene.cluster.damage(number, key, rng.below(1 << 20))
-        return f"n{number} {key!r}"
+        self._scene.history.key_losses_us.setdefault(stored_key, []).append(cluster.loop.now_us)
+        cluster.damage(number, key, bit, space)
+        return f"n{number} {'the hint ' if space == Space.HINTS else ''}{key!r}"
+
+    def _saved_trees(self, number: int) -> list[bytes]:
+        """The keys of the documents that a clean stop has left."""
+        return [key for key in self._scene.cluster.machines[number].disk.keys[Space.META] if key.startswith(TREES)]
+
+    def _may_damage(self, number: int, stored_key: bytes) -> bool:
+        """Not the last undamaged record, or hint, that holds something acknowledged."""
+        unsynced_too = self._scene.unsynced_too
+        return self._scene.can_lose(number, wiped=True, others_may_lose_unsynced=unsynced_too, only_key=stored_key)
