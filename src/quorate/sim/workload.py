@@ -30,8 +30,9 @@ BUCKET_EXPIRING: Final = b"sessions"
 """Its values expire after a few seconds, unless their put says otherwise."""
 BUCKETS: Final = (BUCKET_SIBLINGS, BUCKET_LAST_WRITE_WINS, BUCKET_EXPIRING)
 
-PACES: Final = (0.2, 0.5, 1.0, 1.0)
-"""Some seeds have hurried clients, so that requests meet within one turn and within one sync."""
+PACES: Final = (0.3, 0.8, 1.5, 2.0)
+"""Some seeds have hurried clients, so that requests meet within one turn and within one sync; others leave time between
+faults for little but these, and cost little."""
 LARGE_MIN_BYTES, LARGE_MAX_BYTES = 10_000, 60_000
 LARGE_SHARE = 0.03
 """Of the puts of a seed that has large values."""
