@@ -51,6 +51,9 @@ class TestOfHistory:
     def test_a_read_saw_the_write_of_what_it_shows(self) -> None:
         assert self.reads(get(30, {A: 1}, ONE), get(40, {A: 1, B: 1}, TWO)) == [1, 2]
 
+    def test_what_is_shown_counts_and_not_what_should_have_been(self) -> None:
+        assert self.reads(get(30, {A: 1, B: 1}, ONE)) == [1]
+
     def test_a_read_of_nothing_is_told_by_what_it_knows(self) -> None:
         assert self.reads(get(30, {})) == [None], "never written"
         assert self.reads(get(30, {A: 2, B: 1})) == [3], "the delete stands"

@@ -140,9 +140,10 @@ def _write(write: WriteEntry, quorum: int) -> Operation:
 
 
 def _standing(read: ReadEntry, latest_first: list[Dot]) -> Dot | None:
-    """The event that the record of this answer held: the latest of all that it covers; None if it covers none."""
-    for sibling in read.siblings:
-        return sibling.dot
+    """The event that the record of this answer held: what it shows, or else the latest of all that it covers; None if
+    it covers none."""
+    if read.siblings:
+        return read.siblings[0].dot
     return next((dot for dot in latest_first if covers(read.clock, dot)), None)
 
 
