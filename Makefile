@@ -2,6 +2,7 @@
 #   make run      a cluster of three nodes on this machine (Ctrl-C stops it)
 #   make test     the tests                         make check   format, lint, types, import law, tests
 #   make bench    load on a running cluster         make clean   remove what was built; data stays
+#   make sim      2,000 simulated clusters          make sim-quick   100 short ones
 
 PYTHON ?= python3
 VENV   := .venv
@@ -10,12 +11,16 @@ STAMP  := $(VENV)/.installed
 # Workers of the test run. The integration tests start whole clusters, so more workers than cores only disturb them.
 JOBS   ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n" -gt 4 ] && echo 4 || echo "$$n")
 ARGS   ?=
+# Of `make sim`: how many seeds, how long each is in virtual seconds, and the first of them (left out: a fresh one).
+SEEDS   ?= 2000
+SECONDS ?= 120
+FIRST   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check static format bench clean
+.PHONY: help setup run test check static format bench sim sim-quick clean
 
 help:
-	@sed -n '2,4s/^# *//p' Makefile
+	@sed -n '2,5s/^# *//p' Makefile
 
 setup: $(STAMP)
 
@@ -51,6 +56,13 @@ format: $(STAMP)
 # Needs a running cluster: `make run` in another terminal.
 bench: $(STAMP)
 	$(BIN)/quorate bench $(ARGS)
+
+# Half an hour on two cores. `make sim FIRST=1 ARGS='--faults wipe,power'` chooses; build/sim.json tells what came of it.
+sim: $(STAMP)
+	$(BIN)/quorate sim $(if $(FIRST),--seed $(FIRST)) --runs $(SEEDS) --seconds $(SECONDS) --report build/sim.json $(ARGS)
+
+sim-quick: $(STAMP)
+	$(BIN)/quorate sim $(if $(FIRST),--seed $(FIRST)) --runs 100 --seconds 30 --report build/sim-quick.json $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

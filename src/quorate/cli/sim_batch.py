@@ -39,6 +39,8 @@ def simulate(
     seeds = range(first, first + runs)
     own = versions(importlib.metadata.version("quorate"))
     summary = Summary(first_seed=first, seeds=runs, options=options, versions=own, twice=twice)
+    if runs > 1:
+        click.echo(f"seeds {first} to {first + runs - 1}, {options.seconds:g} virtual seconds each", err=True)
     judged = run_twice(seeds, options, jobs) if twice else _once(seeds, options, min(jobs, runs))
     try:
         with closing(judged):  # type: ignore[type-var]
