@@ -30,8 +30,8 @@ from rocksdict import ColumnFamily, Rdict, WriteBatch
 from quorate.adapters.storage.failures import open_error, read_error, sync_error, write_error
 from quorate.adapters.storage.log_sync import Deliver, LogSyncer
 from quorate.adapters.storage.marker import Marker, read_boot_id, read_marker, sync_directory, write_marker
-from quorate.adapters.storage.reach import Reach, read_reach
-from quorate.adapters.storage.rocksdb_open import DATABASE_NAME, open_database
+from quorate.adapters.storage.reach import Reach, Reached, read_reach
+from quorate.adapters.storage.rocksdb_open import DATABASE_NAME, manifest_of, open_database
 from quorate.adapters.storage.rocksdb_options import (
     BLOCK_CACHE_BYTES_DEFAULT,
     FAMILY_NAMES,
@@ -74,13 +74,19 @@ class RocksDbEngine:
         self._scans: WeakSet[RocksDbScan] = WeakSet()
         self._free_measured = (float("-inf"), 1.0)
         self._reach = Reach(path)
-        self._database, damaged = open_database(path, block_cache_bytes, write_buffer_bytes)
+        try:
+            reached = read_reach(path)
+        except OSError as error:
+            raise open_error(path, error) from error
+        self._database, damaged = open_database(path, block_cache_bytes, write_buffer_bytes, reached)
         try:
             self._bind(self._database)
             sequence = self._sequence()
-            self._report, self._marker = _enter(path, sequence, damaged)
+            self._report, self._marker = _enter(path, sequence, damaged, reached)
             # After the marker: until that says what is suspected, the file must not come down.
-            self._reach.begin(sequence)
+            manifest = manifest_of(path / DATABASE_NAME)
+            assert manifest is not None, "RocksDB has just opened it"
+            self._reach.begin(sequence, manifest)
         except OSError as error:
             self._release()
             raise open_error(path, error) from error
@@ -256,9 +262,9 @@ class RocksDbEngine:
         raise StorageError(f"the store in {self._path} is closed; open it again")
 
 
-def _enter(path: Path, sequence: int, damaged: bool) -> tuple[OpenReport, Marker]:
+def _enter(path: Path, sequence: int, damaged: bool, reached: Reached | None) -> tuple[OpenReport, Marker]:
     """Judge the last life by its marker and its reach, and write the marker of the life that begins."""
-    last, reach, boot_id = read_marker(path), read_reach(path), read_boot_id()
+    last, boot_id = read_marker(path), read_boot_id()
     fresh = sequence == 0
     if last is None:
         clean = False
@@ -268,9 +274,9 @@ def _enter(path: Path, sequence: int, damaged: bool) -> tuple[OpenReport, Marker
         same_boot = last.boot_id == boot_id and boot_id != ""
         suspect = last.suspect or last.state == "failed" or (last.state == "open" and not same_boot)
         suspect = suspect or sequence < last.sequence
-        if last.state == "open" and (reach is None or sequence < reach):
+        if last.state == "open" and (reached is None or sequence < reached.sequence):
             suspect = True
-            came_to = "who knows where" if reach is None else reach
+            came_to = "who knows where" if reached is None else reached.sequence
             log.warning(
                 "the store in %s ends at write %d, and had come to %s: its end is missing", path, sequence, came_to
             )

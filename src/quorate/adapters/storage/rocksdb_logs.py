@@ -49,9 +49,31 @@ def disarm(log: Path) -> list[int]:
     return found
 
 
+def whole_bytes(log: Path) -> int:
+    """How far the records of `log` are complete; what follows is taken for an unfinished last one.
+
+    So it is if the file was cut off, and if the length of a record near its end was changed to a larger one. Raises
+    `OSError`.
+    """
+    start = whole = 0
+    with log.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            for at in _headers(block):
+                end = at + _HEADER_BYTES + _length(block, at)
+                if end > len(block):
+                    return start + at
+                whole = start + end
+            start += len(block)
+    return whole
+
+
 def _headers(block: bytes) -> Iterator[int]:
     """Where the records of one block begin, as far as their lengths can be believed."""
     at = 0
     while at + _HEADER_BYTES <= len(block):
         yield at
-        at += _HEADER_BYTES + int.from_bytes(block[at + 4 : at + _TYPE_AT], "little")
+        at += _HEADER_BYTES + _length(block, at)
+
+
+def _length(block: bytes, at: int) -> int:
+    return int.from_bytes(block[at + 4 : at + _TYPE_AT], "little")

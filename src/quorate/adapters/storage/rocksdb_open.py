@@ -4,24 +4,21 @@ The log is first read strictly. If something other than an unfinished last recor
 the damage. A database that cannot be opened even so is never emptied by itself: whether peers hold the rest is for the
 operator to know.
 
-Two kinds of damage look like nothing to RocksDB, and are looked for here (a third, a log that was cut off, is for
-`reach`): a log that its reader would not get to the end of (`rocksdb_logs`), and a manifest that was cut off. What it
-does not mention any more counts as refuse, and is deleted: so a whole table that the manifest does not know is taken
-for lost data. That may be wrong if the process died in the moment between finishing a table and noting it down, or
-between a compaction and the deletion of what went into it; being suspicious then costs a few bytes a key.
+Some damage looks like nothing to RocksDB. A log that its reader would not get to the end of is mended before
+(`rocksdb_logs`); a manifest that was cut off is told by its length (`reach`, as is a log that was cut off).
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Final
 
 from rocksdict import Cache, DBRecoveryMode, Rdict
 
 from quorate.adapters.storage.failures import is_corruption, is_lock, open_error
-from quorate.adapters.storage.rocksdb_logs import disarm
+from quorate.adapters.storage.reach import Reached, manifest_number
+from quorate.adapters.storage.rocksdb_logs import disarm, whole_bytes
 from quorate.adapters.storage.rocksdb_options import (
     FAMILY_NAMES,
     SALVAGING_RECOVERY,
@@ -32,20 +29,20 @@ from quorate.adapters.storage.rocksdb_options import (
 from quorate.core.errors import StartupError
 
 DATABASE_NAME: Final = "rocksdb"
-_TABLE_MAGIC: Final = (0x88E241B785F4CFF7).to_bytes(8, "little")
-"""The last bytes of a table that is finished."""
-
+_CURRENT_BYTES_MAX: Final = 64
 log = logging.getLogger("quorate.storage")
 
 
-def open_database(path: Path, block_cache_bytes: int, write_buffer_bytes: int) -> tuple[Rdict, bool]:
+def open_database(
+    path: Path, block_cache_bytes: int, write_buffer_bytes: int, reached: Reached | None
+) -> tuple[Rdict, bool]:
     """The database in `path`/rocksdb, and whether damage says that writes may be missing. Raises `StartupError`."""
     directory = path / DATABASE_NAME
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _refuse_without_current(directory)
         _disarm_logs(directory)
-        tables = _finished_tables(directory)
+        cut = reached is not None and _manifest_is_cut(directory, reached)
     except OSError as error:
         raise open_error(path, error) from error
 
@@ -67,11 +64,25 @@ def open_database(path: Path, block_cache_bytes: int, write_buffer_bytes: int) -
         raise open_error(path, error) from error
     if torn:
         log.warning("the log in %s is damaged, and what was written after the damage is missing: %s", directory, torn)
-    unknown = tables - {file["name"].lstrip("/") for file in database.live_files()}
-    if unknown:
-        names = ", ".join(sorted(unknown))
-        log.warning("what was in %s is missing: the manifest in %s does not know these tables", names, directory)
-    return database, bool(torn or unknown)
+    if cut:
+        log.warning("the end of the manifest in %s is missing, and so is what it does not mention any more", directory)
+    return database, cut or torn != ""
+
+
+def manifest_of(directory: Path) -> Path | None:
+    """The manifest by which the database in `directory` goes; None if it has none. Raises `OSError`."""
+    try:
+        name = (directory / "CURRENT").read_bytes()[:_CURRENT_BYTES_MAX].decode("ascii", "replace").strip()
+    except FileNotFoundError:
+        return None
+    return directory / name if manifest_number(name) else None
+
+
+def _manifest_is_cut(directory: Path, reached: Reached) -> bool:
+    manifest = manifest_of(directory)
+    if manifest is None or manifest_number(manifest.name) != reached.manifest or not manifest.exists():
+        return False
+    return whole_bytes(manifest) < reached.manifest_bytes
 
 
 def _refuse_without_current(directory: Path) -> None:
@@ -90,14 +101,3 @@ def _disarm_logs(directory: Path) -> None:
     for file in sorted([*directory.glob("*.log"), *directory.glob("MANIFEST-*")]):
         for offset in disarm(file):
             log.warning("the type of the record at %d in %s was damaged; its checksum decides over it", offset, file)
-
-
-def _finished_tables(directory: Path) -> set[str]:
-    return {table.name for table in directory.glob("*.sst") if _last_bytes(table) == _TABLE_MAGIC}
-
-
-def _last_bytes(table: Path) -> bytes:
-    with table.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - len(_TABLE_MAGIC)))
-        return file.read()
