@@ -122,8 +122,11 @@ class RingDecisions:
         request, node = self._current, self._node
         assert request is not None
         base = self._chain.ring
+        if base == request.proposed:
+            self._finish(None)  # Another proposer has brought it to its end, and told of it first.
+            return
         if node.fenced_because and not node.view.told:
-            self._finish(Failure("unavailable", f"this node is fenced: {node.fenced_because}"))
+            self._give_up(base, Failure("unavailable", f"this node is fenced: {node.fenced_because}"))
             return
         try:
             before = of_value(base)
@@ -132,16 +135,26 @@ class RingDecisions:
             request.proposed = to_value(after, base.forced)
             held = self._chain.begin(request.proposed, request.highest)
         except CallerError as error:
-            self._finish(Failure("caller", str(error)))
+            self._give_up(base, Failure("caller", str(error)))
             return
         except Unavailable as error:
-            self._finish(Failure("unavailable", str(error)))
+            self._give_up(base, Failure("unavailable", str(error)))
             return
         request.attempts += 1
         self._attempt += 1
         attempt = self._attempt
         node.scheduler.call_later(ATTEMPT_TIMEOUT_MS, lambda: self._on_timeout(attempt))
         node.rings.settle(held, lambda proposer: self._begun(attempt, proposer), lambda: self._disk_failed(request))
+
+    def _give_up(self, base: RingValue, failure: Failure) -> None:
+        """The change cannot be tried (again) upon `base`. "Not done" is only true if nothing that was proposed for it can
+        have been decided, or come to be: nothing was, or another ring has taken its place (hard case 31)."""
+        request = self._current
+        assert request is not None
+        if request.sent and request.proposed is not None and base.version != request.proposed.version:
+            text = f"the change was proposed, and may have been decided before this came in its way: {failure.message}"
+            failure = Failure("unknown", text)
+        self._finish(failure)
 
     def _disk_failed(self, request: _Request) -> None:
         """The ledger cannot be written any more: this node takes part in no decision until it is restarted."""

@@ -33,11 +33,14 @@ from quorate.sim.faults.scene import Occurrence
 from quorate.sim.faults.schedule import Faults
 from quorate.sim.history import Violation
 from quorate.sim.random_streams import Streams
+from quorate.sim.registers.history import Value
+from quorate.sim.registers.metadata import PLANS, OperatorLog
 
 MEMBERS_MIN = 3
 MEMBERS_MAX = 7
 BUCKET_SPARE = b"spare"
 """Nobody writes to it; its properties change."""
+LIFETIME = "the lifetime of what is in the spare bucket"
 RETRY_MS = 1_500.0
 TRAPS = (
     "Prepare",
@@ -101,6 +104,8 @@ class Changes:
         """The member that was killed for good, until it is a member no more."""
         self._burnt: list[int] = []
         """All that were killed for good."""
+        self.log = OperatorLog({LIFETIME: 0})
+        self._lifetime_s = 0
         self.removals = 0
         self.violations: list[Violation] = []
         self.counts: dict[str, int] = {}
@@ -208,11 +213,14 @@ class Changes:
             return
         plan = planned[0].document["id"]
         self._kinds[plan] = kind
-        copies = self._cluster.copies
+        copies, log, loop = self._cluster.copies, self.log, self._cluster.loop
+        moves = planned[0].document["copies"] > 0
+        order = log.invoked(PLANS, plan, loop.now_us, by=fault.name, moves=moves)
         if leaving:
             copies.leaving[leaving] = True
 
         def replied(reply: Admin | Failure) -> None:
+            log.answered(order, reply, loop.now_us)
             if isinstance(reply, Admin):
                 self._count(kind, "decided")
                 return
@@ -258,12 +266,16 @@ class Changes:
     def _property(self, fault: Occurrence) -> None:
         _, node = self._anybody(fault)
         if node is not None:
+            self._lifetime_s += 1  # No value twice, so that whoever sees one knows which order it was.
+            log, cluster = self.log, self._cluster
+            order = log.invoked(LIFETIME, self._lifetime_s, cluster.loop.now_us, by=fault.name)
 
             def replied(reply: Admin | Failure) -> None:
+                log.answered(order, reply, cluster.loop.now_us)
                 self._count("property", "decided" if isinstance(reply, Admin) else f"not done, {reply.kind}")
 
             self._faults.scene.note(fault, "membership", "a bucket's property changes")
-            node.set_bucket(BUCKET_SPARE, {"ttl": str(fault.rng.below(1_000))}, replied)
+            node.set_bucket(BUCKET_SPARE, {"ttl": str(self._lifetime_s)}, replied)
 
     # --- members that die for good, move, or come back ---
 
@@ -368,6 +380,8 @@ class Changes:
     def _on_newest(self, before: Transition | None, ring: StagedRing) -> None:
         """A node goes by a ring that is newer than all before."""
         cluster, now = self._cluster, ring.transition
+        properties: dict[str, Value] = {LIFETIME: cluster.rings.newest.metadata.properties(BUCKET_SPARE).ttl}
+        self.log.newest(now.plan if now is not None else None, properties, cluster.loop.now_us)
         if before is not None and now is None:
             finished = [member.number for member in ring.members] == [m.number for m in before.after.members]
             same = [member.number for member in before.before.members] == [m.number for m in before.after.members]

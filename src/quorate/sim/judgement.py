@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from quorate.core.envelope import unpack
 from quorate.core.errors import DamagedRecord
+from quorate.core.keyspace import split_storage_key
 from quorate.core.ports import Space
 from quorate.core.record import Record
 from quorate.sim import checkers
@@ -16,6 +17,8 @@ from quorate.sim.cluster import Cluster, Machine
 from quorate.sim.graves import dead_since_ms
 from quorate.sim.history import Violation, WriteEntry
 from quorate.sim.observer import Observer, readable_record
+from quorate.sim.registers.metadata import check_metadata
+from quorate.sim.registers.of_history import measure_registers
 from quorate.sim.sessions import check_sessions
 from quorate.sim.swarm import Choices
 from quorate.sim.tree_check import check_trees
@@ -50,7 +53,7 @@ class Judge:
     def names(self) -> list[tuple[bytes, bytes]]:
         """(bucket, key) of all keys that the clients use."""
         workload = self._workload
-        return [(bucket, key) for bucket in BUCKETS for key in workload.keys + workload.cold_keys]
+        return [(bucket, key) for bucket in BUCKETS for key in dict.fromkeys(workload.keys + workload.cold_keys)]
 
     def unlike(self) -> list[tuple[bytes, bytes]]:
         """The keys whose replicas differ."""
@@ -151,4 +154,17 @@ class Judge:
         self.violations += checkers.check_failed_never_appears(history, observer, finals)
         findings = check_sessions(history, observer, n, graves, quorum_min, finals)
         self.violations += findings.violations
+        self._judge_registers(finals)
         self.counts.update({f"session pairs: {guarantee}": pairs for guarantee, pairs in findings.pairs.items()})
+
+    def _judge_registers(self, finals: dict[bytes, Record]) -> None:
+        """Measure how many keys were linearizable, and demand it of the cluster's metadata (check M)."""
+        cluster, history, choices = self._cluster, self._workload.history, self._choices
+        buckets = set(choices.strict_buckets) & set(choices.last_write_wins)
+        keys = [key for key in finals if split_storage_key(key)[1] in buckets]
+        quorum = cluster.defaults.n // 2 + 1
+        measured = measure_registers(history, keys, self._observer, quorum, cluster.graves)
+        self.counts.update({f"registers: {verdict}": keys for verdict, keys in measured.counts.items()})
+        findings = check_metadata(self._changes.log, cluster.loop.now_us)
+        self.violations += findings.violations
+        self.counts.update({f"metadata: {verdict}": times for verdict, times in findings.counts.items()})
