@@ -28,6 +28,7 @@ from tests.conftest import EVENT_TIMEOUT_S
 
 QUICK = ["--seconds", "2", "--nodes", "3", "--clients", "2"]
 OPTIONS = SimOptions(seconds=2, nodes=3, clients=2)
+BUSY = ["--seconds", "10", "--nodes", "3", "--clients", "5", "--cold-keys", "0", "--faults", "none"]
 
 
 def invoke(*arguments: str) -> Result:
@@ -93,7 +94,7 @@ def test_a_transcript_tells_what_happened_after_a_legend() -> None:
 
 
 def test_a_transcript_about_a_key_tells_of_nothing_else() -> None:
-    result = invoke("--seed", "3", "--trace", "--about", "carts:key1", "--keys", "12", *QUICK)
+    result = invoke("--seed", "3", "--trace", "--about", "carts:key1", "--keys", "12", *BUSY)
     lines = [line for line in result.output.removeprefix(LEGEND).splitlines() if "FAULT" not in line]
     assert any("PUT carts:key1 " in line for line in lines) and any("Write #" in line for line in lines)
     assert any(" disk  record carts:key1," in line for line in lines) and any("DONE" in line for line in lines)
