@@ -141,17 +141,6 @@ PARSERS = {
 
 
 OPENINGS = {"list": b"\x91", "map": b"\x81\x01", "[": b"[", "{": b'{"a":', "{[": b'{"id":[', "*": b"*1\r\n", "9": b"9"}
-NOT_MENDED: dict[tuple[str, ...], str] = {
-    ("record",): "a content type that is not UTF-8 raises UnicodeDecodeError instead of DecodeError",
-    **{(name, kind): "RecursionError passes" for name in ("record", "context") for kind in ("list", "map")},
-    **{(name, "9"): "a port of more than 4,300 digits raises ValueError" for name in ("address", "listener")},
-}
-"""Known faults: parser (and opening) → what is wrong. Each must still be there, or it has to leave this table."""
-
-
-def may_fail(*case: str) -> Any:
-    marks = [pytest.mark.xfail(strict=True, reason=NOT_MENDED[case])] if case in NOT_MENDED else []
-    return pytest.param(*case, marks=marks, id="-".join(case))
 
 
 def parse(name: str, data: bytes) -> None:
@@ -168,7 +157,7 @@ def test_what_is_valid_is_read(name: str) -> None:
     assert parser.seal(parser.plain(parser.valid)) == parser.valid
 
 
-@pytest.mark.parametrize("name", [may_fail(name) for name in PARSERS])
+@pytest.mark.parametrize("name", list(PARSERS))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_bytes_are_read_or_refused_by_a_typed_error(name: str, data: st.DataObject) -> None:
@@ -188,7 +177,7 @@ CLAIMS = (
 )
 
 
-@pytest.mark.parametrize("name", [may_fail(name) for name in PARSERS])
+@pytest.mark.parametrize("name", list(PARSERS))
 def test_no_length_is_believed_before_what_it_announces_is_there(name: str) -> None:
     parser = PARSERS[name]
     whole = parser.plain(parser.valid)
@@ -206,7 +195,7 @@ def test_no_length_is_believed_before_what_it_announces_is_there(name: str) -> N
         assert peak_bytes < 128 * KIB, claim[:20]
 
 
-@pytest.mark.parametrize(("name", "opening"), [may_fail(name, opening) for name in PARSERS for opening in OPENINGS])
+@pytest.mark.parametrize(("name", "opening"), [(name, opening) for name in PARSERS for opening in OPENINGS])
 def test_no_nesting_is_too_deep_to_be_refused(name: str, opening: str) -> None:
     parser = PARSERS[name]
     body = parser.plain(parser.valid)

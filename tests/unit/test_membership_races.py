@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.membership.ring_consensus import Accept, Announcement, Prepare
+from quorate.core.errors import CallerError
+from quorate.core.membership.ring_consensus import Accept, Announcement, Assent, Prepare
 from quorate.core.messages import Message
+from quorate.core.ring.metadata import ClusterMetadata
 from quorate.core.store import Admin, Failure, Wish
+from quorate.node.ring_decisions import Change, Decided
 from tests.unit.membership_cluster import MembershipCluster
 
 STEPS = range(1, 14)
@@ -127,3 +130,39 @@ def test_the_proposer_of_a_stage_dies_after_each_of_its_messages(messages: int) 
     if not cluster.ports[1].alive:
         cluster.join(1)
     cluster.check_all()
+
+
+def test_a_change_that_another_proposer_brings_to_its_end_is_not_called_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """n1's votes do not come back to it; n2, which wants something else, finds the proposal voted for and has it
+    decided. n1 then tried once more, upon the very ring that it had asked for, where the change made no sense any
+    more: it called refused what was done (hard case 31)."""
+    cluster = MembershipCluster(3)
+    decisions = cluster.nodes[1]._membership.decisions
+    genuine, transmit = decisions.decide, cluster.transmit
+    tried: list[int] = []
+
+    def once(change: Change, done: Decided) -> None:
+        def checked(present: ClusterMetadata) -> ClusterMetadata:
+            tried.append(present.ring.version)
+            if len(tried) > 1:
+                raise CallerError("it makes no sense any more")
+            return change(present)
+
+        genuine(checked, done)
+
+    def without_assents(sender: int, target: int, message: Message) -> None:
+        if not (target == 1 and isinstance(message, Assent)):
+            transmit(sender, target, message)
+
+    monkeypatch.setattr(decisions, "decide", once)
+    monkeypatch.setattr(cluster, "transmit", without_assents)
+    answers: dict[int, Admin | Failure] = {}
+    cluster.nodes[1].set_bucket(b"first", {"ttl": "7"}, lambda reply: answers.update({1: reply}))
+    cluster.run_until(lambda: cluster.nodes[3]._shared.rings.chain.unfinished is not None, "it is voted for")
+    cluster.nodes[2].set_bucket(b"second", {"ttl": "8"}, lambda reply: answers.update({2: reply}))
+    cluster.run_until(lambda: len(answers) == 2, "both are answered")
+    assert tried == [1], "it was proposed once, and is not asked for again"
+    assert all(isinstance(answer, Admin) for answer in answers.values()), answers
+    assert [cluster.nodes[3].bucket_properties(bucket).ttl for bucket in (b"first", b"second")] == [7, 8]

@@ -255,3 +255,13 @@ class TestMetadata:
         log.answered(number, DONE, 7)
         with pytest.raises(AssertionError, match="answered once"):
             log.answered(number, DONE, 9)
+
+
+def test_an_order_that_was_given_twice_may_have_been_done_by_either() -> None:
+    """Both are told of success, as the second one finds done what it asks for."""
+    log = OperatorLog()
+    first = log.invoked(PLANS, "plan", 10, by="n1")
+    log.repeated(first)
+    log.answered(first, Failure("caller", "it is under way"), 30)
+    log.newest("plan", {}, 20)
+    assert check_metadata(log, 100).violations == []

@@ -79,7 +79,10 @@ def encode_record(record: Record) -> bytes:
 
 def decode_record(body: bytes) -> Record:
     """The record in `body`; raises `msgspec.DecodeError` if it is none."""
-    return _decoder.decode(body)
+    try:
+        return _decoder.decode(body)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(f"no record: {error}") from error
 
 
 def check(record: Record) -> None:

@@ -130,6 +130,7 @@ class Membership:
                 if node.transport.connected(number):
                     self._on_member_connected(number)
         self._recall.start()
+        self.decisions.on_ring()
         self._gossip.on_ring()
         self._plan_filling.on_ring()
         for tell in self.on_ring:

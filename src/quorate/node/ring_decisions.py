@@ -50,7 +50,7 @@ Decided = Callable[[Failure | None], None]
 class _Request:
     """One change on its way."""
 
-    __slots__ = ("attempts", "change", "done", "highest", "proposed", "sent")
+    __slots__ = ("attempts", "change", "decided", "done", "highest", "proposed", "sent")
 
     def __init__(self, change: Change, done: Decided) -> None:
         self.change = change
@@ -61,6 +61,8 @@ class _Request:
         self.highest = NO_BALLOT
         self.proposed: RingValue | None = None
         """What was proposed last, and may come to be decided yet."""
+        self.decided = False
+        """The node has gone by `proposed`: whoever had it decided, it was."""
 
 
 class RingDecisions:
@@ -78,6 +80,13 @@ class RingDecisions:
 
     def start(self) -> None:
         self._node.scheduler.call_later(CHECK_INTERVAL_MS, self._look_for_unfinished)
+
+    def on_ring(self) -> None:
+        """The node goes by another ring. It may be the one that it has proposed, brought to its end by another
+        proposer, and superseded by the time of the next attempt."""
+        request = self._current
+        if request is not None and self._chain.confirmed == request.proposed:
+            request.decided = True
 
     # --- proposing ---
 
@@ -122,8 +131,8 @@ class RingDecisions:
         request, node = self._current, self._node
         assert request is not None
         base = self._chain.ring
-        if base == request.proposed:
-            self._finish(None)  # Another proposer has brought it to its end, and told of it first.
+        if request.decided:
+            self._finish(None)
             return
         if node.fenced_because and not node.view.told:
             self._give_up(base, Failure("unavailable", f"this node is fenced: {node.fenced_because}"))
@@ -147,8 +156,8 @@ class RingDecisions:
         node.rings.settle(held, lambda proposer: self._begun(attempt, proposer), lambda: self._disk_failed(request))
 
     def _give_up(self, base: RingValue, failure: Failure) -> None:
-        """The change cannot be tried (again) upon `base`. "Not done" is only true if nothing that was proposed for it can
-        have been decided, or come to be: nothing was, or another ring has taken its place (hard case 31)."""
+        """The change cannot be tried (again) upon `base`. "Not done" is only true if nothing that was proposed for it
+        can have been decided, or come to be: nothing was, or another ring has taken its place (hard case 31)."""
         request = self._current
         assert request is not None
         if request.sent and request.proposed is not None and base.version != request.proposed.version:

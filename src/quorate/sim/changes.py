@@ -105,6 +105,8 @@ class Changes:
         self._burnt: list[int] = []
         """All that were killed for good."""
         self.log = OperatorLog({LIFETIME: 0})
+        self._orders: dict[str, int] = {}
+        """Plan → the order that has asked for it."""
         self._lifetime_s = 0
         self.removals = 0
         self.violations: list[Violation] = []
@@ -215,12 +217,18 @@ class Changes:
         self._kinds[plan] = kind
         copies, log, loop = self._cluster.copies, self.log, self._cluster.loop
         moves = planned[0].document["copies"] > 0
-        order = log.invoked(PLANS, plan, loop.now_us, by=fault.name, moves=moves)
+        order = self._orders.get(plan, -1)
+        first = order < 0
+        if first:
+            order = self._orders[plan] = log.invoked(PLANS, plan, loop.now_us, by=fault.name, moves=moves)
+        else:
+            log.repeated(order)
         if leaving:
             copies.leaving[leaving] = True
 
         def replied(reply: Admin | Failure) -> None:
-            log.answered(order, reply, loop.now_us)
+            if first:
+                log.answered(order, reply, loop.now_us)
             if isinstance(reply, Admin):
                 self._count(kind, "decided")
                 return

@@ -145,7 +145,7 @@ class Copies:
         if member in self._staying(stored_key):
             stored = data.get(stored_key, values[Space.DATA].get(stored_key))
             clocks.append(self._clock(stored_key, stored))
-        for home in self._disks:
+        for home in self._disks if values[Space.HINTS] else ():
             key = hint_key(home, stored_key)
             hint = readable_hint(key, values[Space.HINTS].get(key))
             if hint is None or home == victim or key in hints:
@@ -162,7 +162,9 @@ class Copies:
 
     def _durable_hints(self, member: int, stored_key: bytes) -> list[Clock]:
         disk = self._disks[member]
-        clocks = []
+        clocks: list[Clock] = []
+        if not disk.values[Space.HINTS]:
+            return clocks  # Nearly always, and this is asked at every acknowledgement.
         for home in self._disks:
             key = hint_key(home, stored_key)
             if key in disk.values[Space.HINTS]:

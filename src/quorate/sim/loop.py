@@ -45,7 +45,8 @@ class VirtualLoop:
         """Run `callback` at this moment, which must not be past. `process` None: it is the world's own."""
         assert time_us >= self.now_us, "the past is over"
         timer = Timer(process, callback)
-        self._push(time_us, timer)
+        self._sequence += 1  # As `_push`; this is called for everything that ever happens.
+        heappush(self._heap, (time_us, self._sequence, timer))
         return timer
 
     def after_ms(self, delay_ms: float, callback: Callback) -> Timer:

@@ -71,7 +71,7 @@ def decode_context(token: str | bytes) -> Context:
         raise CallerError(f"malformed context: not of a version that this node knows; {_ADVICE}")
     try:
         context = _decode(payload[1:])
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):  # Also what is nested too deeply, or holds no UTF-8.
         raise CallerError(f"malformed context: it does not hold a clock and a time; {_ADVICE}") from None
     _check(context)
     return context

@@ -8,6 +8,7 @@ from __future__ import annotations
 from quorate.core.errors import CallerError
 
 PORT_MAX = 65_535
+_PORT_DIGITS_MAX = 5
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -21,7 +22,7 @@ def split_address(address: str) -> tuple[str, int]:
         host = host[1:-1]
     if not colon or not host or (":" in host and not bracketed):
         raise CallerError(f"{address!r} is not an address: write host:port, with an IPv6 host in brackets")
-    if not (port.isascii() and port.isdigit() and int(port) <= PORT_MAX):
+    if not (port.isascii() and port.isdigit() and len(port) <= _PORT_DIGITS_MAX and int(port) <= PORT_MAX):
         raise CallerError(f"{address!r} has no port between 0 and {PORT_MAX} after its last colon")
     return host, int(port)
 

@@ -29,6 +29,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from quorate.core.store import Admin, Failure
 from quorate.sim.history import FAILED, OK, UNKNOWN, Outcome, Violation
@@ -75,6 +76,7 @@ class OperatorLog:
         self.orders: list[Order] = []
         self.sights: list[tuple[str, Operation]] = []
         """(register, a read of it, or the end of a plan)."""
+        self._repeated: dict[int, bool] = {}
         self._newest_us = 0
         self._plan: str | None = None
         self._under_way: dict[Value, bool] = {}
@@ -93,6 +95,11 @@ class OperatorLog:
         order = self.orders[number]
         assert order.answered_us is None, "an order is answered once"
         order.answered_us, order.outcome = now_us, outcome_of(reply)
+
+    def repeated(self, number: int) -> None:
+        """The same as in order `number` was asked for once more. The two are one order from now on, and what either is
+        told says little of it: the other may have done it, or still do it."""
+        self._repeated[number] = True
 
     def newest(self, plan: str | None, properties: Mapping[str, Value], now_us: int) -> None:
         """Somebody goes by a ring that is newer than all before, for the first time: it has `plan` under way, and these
@@ -123,7 +130,11 @@ class OperatorLog:
 
     def operations(self, register: str, quiet_us: int) -> list[Operation]:
         """The history of `register`. Whatever was decided, was so before `quiet_us`."""
-        found = [self._operation(order, quiet_us) for order in self.orders if order.register == register]
+        found = [
+            self._operation(replace(order, outcome=UNKNOWN) if number in self._repeated else order, quiet_us)
+            for number, order in enumerate(self.orders)
+            if order.register == register
+        ]
         return found + [sight for name, sight in self.sights if name == register]
 
     def registers(self) -> list[str]:
