@@ -3,6 +3,7 @@
 #   make test     the tests                         make check   format, lint, types, import law, tests
 #   make bench    load on a running cluster         make clean   remove what was built; data stays
 #   make sim      2,000 simulated clusters          make sim-quick   100 short ones
+#   make trials   faults on real processes          make reliability the page of what was measured
 
 PYTHON ?= python3
 VENV   := .venv
@@ -20,7 +21,7 @@ FIRST   ?=
 .PHONY: help setup run test check static format bench sim sim-quick clean
 
 help:
-	@sed -n '2,5s/^# *//p' Makefile
+	@sed -n '2,6s/^# *//p' Makefile
 
 setup: $(STAMP)
 
@@ -63,6 +64,14 @@ sim: $(STAMP)
 
 sim-quick: $(STAMP)
 	$(BIN)/quorate sim $(if $(FIRST),--seed $(FIRST)) --runs 100 --seconds 30 --report build/sim-quick.json $(ARGS)
+
+# Faults on five real processes, a few minutes; some need root, and say so. The figures go to docs/reliability.
+trials: $(STAMP)
+	for trial in kill pause restart network disk-full clock; do \
+	  $(BIN)/python -m quorate.trials $$trial --json build/trial-$$trial.json $(ARGS) || exit 1; done
+
+reliability: $(STAMP)
+	$(BIN)/python -m quorate.trials.reliability
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -82,17 +82,6 @@ def test_the_seeds_see_every_kind_of_fault_and_of_outcome() -> None:
     assert durabilities == {"os", "fsync"}
 
 
-@pytest.mark.parametrize(("seed", "seconds"), [(227, 60), (101232, 25), (200332, 20), (400047, 20)])
-def test_seeds_that_once_failed(seed: int, seconds: float) -> None:
-    """227: a forward that arrived twice made a refusal untrue. 101232: a coordinator that is a fallback and the home
-    that its own copy is for were counted as two. 200332: a replica acknowledged once more what it had, while its disk
-    had damaged it unnoticed: the judge's mistake. 400047: so was that two values of a last-write-wins bucket, which a
-    fallback had merged, must both stay."""
-    options = SimOptions(seconds=seconds)
-    outcome = run(seed, options)
-    assert outcome.violations == [], replay_command(seed, options)
-
-
 def test_seeds_choose_other_clusters_and_clients() -> None:
     choices = [choose(Streams(seed), SimOptions()) for seed in range(100)]
     assert {choice.layout.partitions for choice in choices} == {*PARTITIONS}
