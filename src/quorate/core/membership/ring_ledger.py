@@ -45,7 +45,7 @@ class LedgerState(msgspec.Struct, array_like=True, frozen=True, gc=False):
     member was made together with it: that one has never voted. So does a store that was set back to a copy of an
     earlier day, which cannot be told from within: its operator has to wipe it.
 
-    The last two fields are newer than the others: ledgers without them are read. `ring_memory.py` has the rules.
+    The last field is newer than the others: ledgers without it are read. `ring_memory.py` has its rules.
     """
 
     ring: RingValue
@@ -54,9 +54,6 @@ class LedgerState(msgspec.Struct, array_like=True, frozen=True, gc=False):
     accepted: Accepted | None = None
     younger_from: int = 0
     """A version: what is forced upon that ring, or a later one, is younger than the loss of memory. 0: not known."""
-    all_answered: bool = False
-    """After the loss all voters stood at that ring: what is forced upon a forced ring of which this member never
-    heard is younger as well."""
 
 
 class Ledger:

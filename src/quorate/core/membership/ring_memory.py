@@ -17,11 +17,12 @@ is planned so, `core.ring.transition`). F is younger than the loss in two cases.
 had forced a ring would have answered with it; had it been wiped since, those that F gave up would not have answered,
 as they are gone for good: that is an operator's word, as is that nobody else decides or forces meanwhile.
 
-If the next forced ring is one that was forced upon another, unknown forced ring, then its version says how many rings
-were decided in all since the first one's base, so the base is only known not to be later than that. A base before B is
-ruled out by the operators' word alone, as above, and only if all voters stood at B: to force there would take a member
-that does not know B, while those who do can decide. Where the version says that the base was before B, that word was
-broken, and the member is LOST.
+If F was forced upon a forced ring that the member never heard of, and so on, F's version tells the first one's base
+plus the number of rings that were decided since. It still says enough: let D be the first of those that were decided.
+More than half of those who were left voted for D. Before the loss that cannot have been, as then fewer than ⌈n/2⌉ would
+have stood at B and remembered afterwards. So D came after the loss, and F after D. If there is no D, what is said above
+is true of the first one's base, and so of F. Where F's version tells of a base before B, it was forced where B was not
+known: then the member is LOST.
 
 *By induction* a member that came to F with its memory has a whole one from F on: nothing that is forced upon F or a
 later one can be older than F.
@@ -55,8 +56,7 @@ def adopted(state: LedgerState, ring: RingValue) -> LedgerState:
         return recalled_by_force(ring) if _is_younger(state, ring) else LedgerState(ring, Memory.LOST)
     if memory is Memory.LOST or (memory is Memory.FOUNDING and ring.version > known.version + 1):
         return LedgerState(ring, Memory.LOST)
-    younger_from, all_answered = _horizon(state)
-    return LedgerState(ring, Memory.RECALLED, younger_from=younger_from, all_answered=all_answered)
+    return LedgerState(ring, Memory.RECALLED, younger_from=_younger_from(state))
 
 
 def forced(state: LedgerState, ring: RingValue) -> LedgerState:
@@ -67,45 +67,36 @@ def forced(state: LedgerState, ring: RingValue) -> LedgerState:
 
 def recalled_by_force(ring: RingValue) -> LedgerState:
     """At a forced ring that is younger than the loss, as is everything that will be forced upon it."""
-    return LedgerState(ring, Memory.RECALLED, younger_from=ring.version, all_answered=True)
+    return LedgerState(ring, Memory.RECALLED, younger_from=ring.version)
 
 
 def recollected(state: LedgerState, recollection: Recollection) -> LedgerState:
     """What a member at `state`, LOST or ABSTAINING, goes by after a `recollection` that brings something."""
     ring, memory = state.ring, recollection.memory
     assert recollection.base.id == ring.id and state.memory in (Memory.LOST, Memory.ABSTAINING)
-    all_answered = recollection.all_stand or state.all_answered
     return replace(
         state,
         memory=state.memory if memory is None else memory,
         promised=max(state.promised, recollection.promised),
-        younger_from=ring.version if all_answered else 0,
-        all_answered=all_answered,
+        younger_from=ring.version if recollection.all_stand else state.younger_from,
     )
 
 
-def _horizon(state: LedgerState) -> tuple[int, bool]:
-    """(`younger_from`, `all_answered`) of a member that is not LOST, also if its ledger does not say.
+def _younger_from(state: LedgerState) -> int:
+    """`LedgerState.younger_from` of a member that is not LOST, also if its ledger does not say.
 
     Then it abstains, or an earlier release wrote the ledger: its memory came back at this ring at the latest. All
     voters answer before one becomes FOUNDING, and it is that no longer with the next ring.
     """
-    if state.younger_from:
-        return state.younger_from, state.all_answered
-    if state.memory == Memory.FOUNDING:
-        return state.ring.version, True
-    return state.ring.version + 1, False
+    return state.younger_from or state.ring.version + (state.memory != Memory.FOUNDING)
 
 
 def _is_younger(state: LedgerState, ring: RingValue) -> bool:
     """Was `ring`, which was forced more often than the one that `state` knows, forced after the memory was lost?"""
     known = state.ring
-    forces = ring.forced - known.forced
-    base_version = ring.version - forces * FORCED_VERSIONS
-    """Of the ring that the first of them was forced upon; if there are more, of that or of a later one."""
+    base_version = ring.version - (ring.forced - known.forced) * FORCED_VERSIONS
     if state.memory == Memory.LOST:
-        return state.all_answered and base_version == known.version
+        return base_version == known.version == state.younger_from
     if state.memory == Memory.FOUNDING and base_version > known.version + 1:
         return False  # As with a ring that was decided: somebody remembers more.
-    younger_from, all_answered = _horizon(state)
-    return base_version >= younger_from and (forces == 1 or all_answered)
+    return base_version >= _younger_from(state)
