@@ -138,6 +138,8 @@ def test_a_member_whose_memory_a_forced_ring_outran_recalls_anew() -> None:
     cluster = decided(5)
     cluster.world.run(4 * ASK_INTERVAL_MS)
     assert memory(cluster, 2) == Memory.RECALLED
+    ledger = cluster.nodes[2]._shared.rings.chain._ledger
+    ledger.now = msgspec.structs.replace(ledger.now, younger_from=0)  # As an earlier release wrote it.
     for number in (3, 4, 5):
         cluster.kill(number)
     assert isinstance(cluster.call(lambda reply: cluster.nodes[1].force(["n3", "n4", "n5"], reply)), Admin)

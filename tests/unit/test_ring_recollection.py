@@ -6,10 +6,11 @@ import pytest
 
 from quorate.core.membership import ring_consensus as rc
 from quorate.core.membership.ring_chain import RingChain
-from quorate.core.membership.ring_consensus import Ballot, Reason
+from quorate.core.membership.ring_consensus import Ballot, Reason, RingValue
 from quorate.core.membership.ring_ledger import Memory
 from quorate.core.membership.ring_proposer import End, Proposer
 from quorate.core.membership.ring_recollection import Recollection
+from quorate.core.ring.transition import FORCED_VERSIONS
 from tests.unit.test_ring_consensus import chain, decide, refusal, ring, save, vote
 
 
@@ -245,3 +246,67 @@ def test_a_forced_ring_is_recalled_anew() -> None:
         save(wiped.learn(following))
         memories.append(wiped.memory)
     assert memories == [Memory.RECALLED, Memory.LOST]
+
+
+def forced_upon(base: RingValue, voters: tuple[int, ...], forces: int = 1) -> RingValue:
+    return ring(base.version + forces * FORCED_VERSIONS, voters, forced=base.forced + forces)
+
+
+def test_a_forced_ring_may_be_forgotten_where_not_all_have_answered() -> None:
+    """1 gave up 6, and 2 voted upon that, was wiped, and finds three that never heard of it."""
+    one = ring(1, (1, 2, 3, 4, 5, 6))
+    forced = forced_upon(one, (1, 2, 3, 4, 5))
+    wiped = chain(2, one, Memory.LOST)
+    recollection = recall(wiped, [chain(number, one) for number in (3, 4, 5)])
+    assert recollection.memory is Memory.ABSTAINING
+    save(wiped.recollect(recollection))
+    save(wiped.learn(forced))
+    assert wiped.memory is Memory.LOST
+
+
+@pytest.mark.parametrize(("answering", "memory"), [((3, 4, 5), Memory.LOST), ((1, 3, 4, 5, 6), Memory.RECALLED)])
+def test_what_all_have_answered_is_kept_through_the_rings_that_follow(
+    answering: tuple[int, ...], memory: Memory
+) -> None:
+    """A forced ring that leaves out what was decided after the loss may be as old as the ring before that."""
+    one, two = (ring(version, (1, 2, 3, 4, 5, 6)) for version in (1, 2))
+    left = (1, 2, 3, 4, 5)
+    for base, expected in ((one, memory), (two, Memory.RECALLED)):
+        wiped = chain(2, one, Memory.LOST)
+        save(wiped.recollect(recall(wiped, [chain(number, one) for number in answering])))
+        save(wiped.learn(two))
+        save(wiped.learn(forced_upon(base, left)))
+        assert wiped.memory is expected
+        save(wiped.learn(forced_upon(wiped.ring, left, 2)))
+        assert wiped.memory is expected, "whatever is forced upon a forced ring is worth no less"
+
+
+def test_a_forced_ring_of_a_base_before_the_one_that_was_recollected_is_recalled_anew() -> None:
+    three = ring(3)
+    for base, memory in ((ring(2), Memory.LOST), (three, Memory.RECALLED), (ring(9), Memory.RECALLED)):
+        wiped = chain(1, three, Memory.LOST)
+        save(wiped.recollect(recall(wiped, [chain(2, three), chain(3, three)])))
+        save(wiped.learn(forced_upon(base, (1, 2))))
+        assert wiped.memory is memory
+
+
+def test_who_founded_a_cluster_knows_a_ring_forced_upon_it_or_upon_the_next_one() -> None:
+    for version, memory in ((1, Memory.RECALLED), (2, Memory.RECALLED), (3, Memory.LOST)):
+        node = founded()[2]
+        save(node.learn(forced_upon(ring(version), (1, 2))))
+        assert node.memory is memory, "somebody remembers more"
+
+
+def test_who_is_lost_and_has_heard_of_all_is_so_no_more_with_the_next_force() -> None:
+    one, left = ring(1, (1, 2, 3, 4, 5)), (1, 2, 3)
+    stuck = forced_upon(one, left)
+    nodes = {1: chain(1, stuck), 2: chain(2, stuck, Memory.LOST), 3: chain(3, stuck, Memory.LOST)}
+    again = forced_upon(stuck, left)
+    recollection = recall(nodes[2], [nodes[1], nodes[3]])
+    assert recollection.memory is None and recollection.brings_something
+    save(nodes[2].recollect(recollection))
+    assert nodes[2].memory is Memory.LOST
+    assert not recall(nodes[3], [nodes[1]]).brings_something
+    for node in (nodes[2], nodes[3]):
+        save(node.learn(again))
+    assert (nodes[2].memory, nodes[3].memory) == (Memory.RECALLED, Memory.LOST)

@@ -98,9 +98,9 @@ class Recall:
         recollection, node = self._round, self._node
         if recollection is None or recollection.base.id != node.rings.chain.ring.id:
             return
-        if recollection.memory is not None:
+        if recollection.brings_something:
             node.rings.settle(node.rings.chain.recollect(recollection), self._recalled)
-        elif not node.view.told and node.view.version == recollection.base.version:
+        if recollection.memory is None and not node.view.told and node.view.version == recollection.base.version:
             enough = 1 + recollection.heard >= majority(recollection.base.voters)
             if enough and node.clock.monotonic_ms() - self._began_ms >= PATIENCE_MS:
                 log.warning("this store is new and not all members answer: it serves by what a majority says")

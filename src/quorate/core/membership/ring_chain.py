@@ -18,6 +18,7 @@ from enum import IntEnum
 from msgspec.structs import replace
 
 from quorate.core.errors import CallerError, PeerError, Unavailable
+from quorate.core.membership import ring_memory
 from quorate.core.membership.ring_acceptor import Acceptor
 from quorate.core.membership.ring_consensus import (
     NO_BALLOT,
@@ -145,8 +146,7 @@ class RingChain:
             fault = f"it is at {value.position} (forced, version), and must be one and more above {ring.position}"
         if fault:
             raise CallerError(f"this ring cannot be forced: {fault}")
-        memory = Memory.WHOLE if self.memory is Memory.WHOLE else Memory.RECALLED
-        self._ledger.change(LedgerState(value, memory))
+        self._ledger.change(ring_memory.forced(self._ledger.now, value))
         return self._ledger.hold(Announcement(value))
 
     def on_recall(self, question: RecallQuestion) -> RecallAnswer:
@@ -161,15 +161,13 @@ class RingChain:
         return RecallAnswer(question.base, question.nonce, blank, None, quiet, lost, state.promised)
 
     def recollect(self, recollection: Recollection) -> Held[None]:
-        """Go on with the memory that the recollection gives; it must give one.
+        """Go on with what the recollection brings; it must bring something.
 
         Does nothing if this node has learned a newer ring since, or has as much already.
         """
-        memory = recollection.memory
-        assert memory is not None and recollection.number == self.number
-        if self.recollects and memory is not self.memory and recollection.base.id == self.ring.id:
-            promised = max(self._ledger.now.promised, recollection.promised)
-            self._ledger.change(replace(self._ledger.now, memory=memory, promised=promised))
+        assert recollection.brings_something and recollection.number == self.number
+        if self.recollects and recollection.base.id == self.ring.id:
+            self._ledger.change(ring_memory.recollected(self._ledger.now, recollection))
         return self._ledger.hold(None)
 
     def _adopt(self, ring: RingValue) -> Verdict:
@@ -183,18 +181,8 @@ class RingChain:
             return Verdict.KNOWN if ring == known else Verdict.FORKED
         if ring.position < known.position:
             return Verdict.OLDER
-        self._ledger.change(LedgerState(ring, self._memory_at(ring)))
+        self._ledger.change(ring_memory.adopted(self._ledger.now, ring))
         return Verdict.ADOPTED
-
-    def _memory_at(self, ring: RingValue) -> Memory:
-        memory, known = self.memory, self.ring
-        if memory is Memory.WHOLE:
-            return memory
-        if memory is Memory.LOST or ring.forced > known.forced:
-            return Memory.LOST
-        if memory is Memory.FOUNDING and ring.version > known.version + 1:
-            return Memory.LOST
-        return Memory.RECALLED
 
     def _catch_up(self, sender: int, message: Prepare | Accept) -> None:
         ring = message.catch_up

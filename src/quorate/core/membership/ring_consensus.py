@@ -10,7 +10,8 @@ The parts, each pure, all of one node's on one `Ledger` (`ring_ledger.py`):
 - `Acceptor` (`ring_acceptor.py`) votes on what follows the newest ring it knows, and on nothing else.
 - `Proposer` (`ring_proposer.py`) is one attempt to have a ring decided; it ends decided, outbid, outdated or late.
 - `RingChain` (`ring_chain.py`) knows the newest decided ring, adopts newer ones, hands them to who lacks them.
-- `Recollection` (`ring_recollection.py`) lets a node that lost its votes vote again, and not too early.
+- `Recollection` (`ring_recollection.py`) lets a node that lost its votes vote again, and not too early; what
+  it has got back is worth at the next ring what `ring_memory.py` says.
 
 To Paxos a ring is opaque: `RingValue` carries who may vote on the next one beside the bytes of the ring itself, and
 those bytes are passed on as they came. So the ring may grow fields, and a node of an older version that votes on a

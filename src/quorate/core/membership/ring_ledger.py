@@ -34,7 +34,7 @@ class Memory(IntEnum):
     ABSTAINING = 2
     """It may have voted on the ring it knows, and on none after that; it votes from the next ring on."""
     RECALLED = 3
-    """It votes. But a *forced* ring may be one that it knew before, which no majority could tell: then it is lost."""
+    """It votes. But a *forced* ring may be one that it knew before: unless that is ruled out, it is lost then."""
     FOUNDING = 4
     """It votes, since of all who vote on the ring it knows nobody remembers anything: their cluster was made just now.
     Unless a ring comes that is not the next one: somebody remembers more, and it has lost its memory after all."""
@@ -44,12 +44,16 @@ class LedgerState(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The durable state. A store in which there is none makes one with `Memory.LOST`, unless the identity of its
     member was made together with it: that one has never voted. So does a store that was set back to a copy of an
     earlier day, which cannot be told from within: its operator has to wipe it.
+
+    The last field is newer than the others: ledgers without it are read. `ring_memory.py` has its rules.
     """
 
     ring: RingValue
     memory: int
     promised: Ballot = NO_BALLOT
     accepted: Accepted | None = None
+    younger_from: int = 0
+    """A version: what is forced upon that ring, or a later one, is younger than the loss of memory. 0: not known."""
 
 
 class Ledger:

@@ -27,6 +27,9 @@ FOUNDING in this way. That is how a new cluster begins, of which no member can k
 voter has nobody to ask. It may have been one of many once, and be told so later: a ring that is not the next one takes
 a FOUNDING member's memory away again. (FOUNDING is not blank: half of a new cluster would make the other half abstain.)
 
+Where *all* others stood at B, that is worth something even to one who stays LOST: a ring that is forced upon B is
+younger than its loss (`ring_memory.py`).
+
 Whoever accepted something keeps the asker waiting until the ring after B is decided. Where too few others are left to
 tell (two, of which the other has accepted; three, of which two were wiped and one remembers), the votes are lost like
 any lost majority's, and only an operator's force helps.
@@ -101,9 +104,14 @@ class Recollection:
     def memory(self) -> Memory | None:
         """What this node may go by (see the module's text); None: it has to go on asking."""
         if self.done:
-            return Memory.RECALLED if self._all_quiet else Memory.ABSTAINING
-        nothing_to_remember = self._all_quiet and len(self._lost) == len(self._others)
+            return Memory.RECALLED if self.all_stand else Memory.ABSTAINING
+        nothing_to_remember = self.all_stand and len(self._lost) == len(self._others)
         return Memory.FOUNDING if nothing_to_remember else None
+
+    @property
+    def brings_something(self) -> bool:
+        """A memory, or that of a forced ring it will be known to be younger than the loss."""
+        return self.memory is not None or self.all_stand
 
     @property
     def heard(self) -> int:
@@ -111,5 +119,6 @@ class Recollection:
         return len({*self._blank, *self._quiet})
 
     @property
-    def _all_quiet(self) -> bool:
+    def all_stand(self) -> bool:
+        """All other voters stood at `base` after the loss, and knew of nothing that was accepted."""
         return len(self._quiet) == len(self._others)
