@@ -56,13 +56,21 @@ def test_what_passed_is_told(tmp_path: Path) -> None:
 
 def test_a_bug_that_was_not_caught_is_named(tmp_path: Path) -> None:
     found = [
-        MutantFound("caught", "b", ("D",), (), "", SimOptions(), [1, 5, 3], 3.0, ["D"]),
-        MutantFound("hidden", "b", ("D",), (), "rare", SimOptions(), [None, None, 8], None, ["D"]),
+        MutantFound("caught", "b", ("D",), (), "", SimOptions(), "", [1, 5, 3], 3.0, ["D"]),
+        MutantFound("hidden", "b", ("D",), (), "rare", SimOptions(), "", [None, None, 8], None, ["D"]),
     ]
     write(tmp_path, "mutants.json", MutantFacts(3, 200, found))
     text = page(tmp_path)
-    assert "Not caught: hidden." in text and "seeds needed: 3." in text
+    assert "Not caught: hidden." in text and "seeds needed: 3; the worst" in text
     assert "| not, not, 8 |" in text
+
+
+def test_a_bug_that_no_seed_can_show_is_told_with_its_reason(tmp_path: Path) -> None:
+    found = [MutantFound("unseen", "b", ("D",), (), "", SimOptions(), "nobody looks", [], None, [])]
+    write(tmp_path, "mutants.json", MutantFacts(3, 200, found))
+    text = page(tmp_path)
+    assert "1 more can be planted and are not hunted" in text and "| `unseen` | b | nobody looks |" in text
+    assert "0 safeguards" in text and "Not caught: none" in text
 
 
 def test_trials_and_damage_have_their_rows(tmp_path: Path) -> None:

@@ -46,6 +46,10 @@ class FenceCheck:
             if process.paused_until_us > since_us:
                 self._expect(machine, life, max(process.paused_until_us, self._cluster.loop.now_us), error)
                 return
+            if not error and machine.node is not None and machine.node._absence.waits():
+                # It is fenced already, for its long absence, and asks how full its disk is when that is settled.
+                self._expect(machine, life, self._cluster.loop.now_us, error)
+                return
             reason = machine.node._shared.fenced_because if machine.node is not None else ""
             if any(name in reason for name in NAMES_OF_THE_DISK):
                 self.fenced += 1

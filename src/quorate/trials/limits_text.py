@@ -44,7 +44,7 @@ make sim                                        # the batch, with fresh seeds
 quorate sim --seed 17 --trace                   # one seed, event by event
 quorate sim --seed 17 --shrink                  # the smallest run that still fails
 quorate sim --runs 500 --twice                  # equal traces in two processes
-quorate sim --mutants                           # all planted bugs
+python -m quorate.sim.mutants                   # all planted bugs
 python -m quorate.trials kill --cycles 200      # real processes
 python -m quorate.trials.reliability            # this page
 ```

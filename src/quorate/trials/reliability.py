@@ -133,14 +133,15 @@ def _twice(twice: Summary | None) -> str:
 def _mutants(found: MutantFacts | None) -> str:
     text = "## Planted bugs\n\n"
     if found is None:
-        return text + _missing("The hunts", "quorate sim --mutants")
-    medians = sorted(one.median for one in found.mutants if one.median is not None)
-    missed = [one.name for one in found.mutants if one.median is None]
+        return text + _missing("The hunts", "python -m quorate.sim.mutants")
+    hunted = [one for one in found.mutants if not one.unseen_because]
+    medians = sorted(one.median for one in hunted if one.median is not None)
+    missed = [one.name for one in hunted if one.median is None]
     middle = f"{medians[len(medians) // 2]:g}" if medians else "none"
     text += (
-        f"{len(found.mutants)} safeguards were taken out one at a time, and each was hunted from {found.ranges} "
+        f"{len(hunted)} safeguards were taken out one at a time, and each was hunted from {found.ranges} "
         f"different first seeds, for at most {found.seeds_max} seeds. Not caught: {', '.join(missed) or 'none'}. "
-        f"Median over all of the seeds needed: {middle}.\n\n"
+        f"Median over all of the seeds needed: {middle}; the worst of the medians: {max(medians, default=0):g}.\n\n"
     )
     rows = (
         (
@@ -150,9 +151,14 @@ def _mutants(found: MutantFacts | None) -> str:
             ", ".join("not" if caught is None else str(caught) for caught in one.caught_in),
             one.why_these or "the swarm",
         )
-        for one in found.mutants
+        for one in hunted
     )
-    return text + _table(("bug", "what it does", "seen by", "caught in (seeds)", "hunted with"), rows)
+    text += _table(("bug", "what it does", "seen by", "caught in (seeds)", "hunted with"), rows)
+    unseen = [(f"`{one.name}`", one.bug, one.unseen_because) for one in found.mutants if one.unseen_because]
+    if unseen:
+        text += f"\n\n{len(unseen)} more can be planted and are not hunted:\n\n"
+        text += _table(("bug", "what it does", "why no seed shows it"), unseen)
+    return text
 
 
 # --- real processes ---

@@ -21,6 +21,8 @@ class MutantFound(msgspec.Struct, frozen=True):
     why_these: str
     """Why it was not hunted with the plain swarm; empty if it was."""
     options: SimOptions
+    unseen_because: str
+    """Why it was not hunted: no seed could show it; empty if it was."""
     caught_in: list[int | None]
     """Seeds needed, hunt by hunt; None: not caught."""
     median: float | None
@@ -37,7 +39,7 @@ class MutantFacts(msgspec.Struct, frozen=True):
 
 
 def found(mutant: Mutant, hunts: Sequence[Hunt]) -> MutantFound:
-    """What the hunts for one mutant have given."""
+    """What the hunts for one mutant have given; none if it was not hunted."""
     return MutantFound(
         name=mutant.name,
         bug=mutant.bug,
@@ -45,7 +47,8 @@ def found(mutant: Mutant, hunts: Sequence[Hunt]) -> MutantFound:
         hard_cases=mutant.hard_cases,
         why_these=mutant.why_these,
         options=mutant.options,
+        unseen_because=mutant.unseen_because,
         caught_in=[one.caught_at for one in hunts],
-        median=median_seeds(hunts),
+        median=median_seeds(hunts) if hunts else None,
         seen_by=sorted({one.check for one in hunts if one.check}),
     )
