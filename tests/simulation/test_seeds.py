@@ -53,7 +53,7 @@ def test_without_faults_nothing_fails(seed: int) -> None:
     outcome = run(seed, SimOptions(seconds=10, clients=5, faults=()))
     assert outcome.violations == []
     assert set(outcome.operations) <= {"get ok", "list ok", "put ok", "put repeated"}
-    assert outcome.operations["get ok"] > 100 and outcome.operations["put ok"] > 150
+    assert outcome.operations["get ok"] > 40 and outcome.operations["put ok"] > 60
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -61,7 +61,7 @@ def test_with_one_node_out_at_a_time_nobody_is_refused(seed: int) -> None:
     """Check A: the promise that sloppy quorums are for (SOSP 2007, §4.6)."""
     outcome = run(seed, SimOptions(seconds=20, clients=5, faults=(ONE_DOWN,)))
     assert outcome.violations == []
-    assert outcome.faults[ONE_DOWN] >= 1 and outcome.operations["put ok"] > 150
+    assert outcome.faults[ONE_DOWN] >= 1 and outcome.operations["put ok"] > 100
 
 
 def test_the_seeds_see_every_kind_of_fault_and_of_outcome() -> None:

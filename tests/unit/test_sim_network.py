@@ -11,7 +11,7 @@ from quorate.core.limits import PEER_PING_INTERVAL_MS, PEER_SILENCE_TIMEOUT_MS
 from quorate.core.messages import Candidacy, CandidacyReply, Message, StatusRequest
 from quorate.core.ring.transition import Departed
 from quorate.sim.clocks import MachineClock
-from quorate.sim.cluster import make_ring
+from quorate.sim.cluster import Layout, make_ring
 from quorate.sim.loop import Process, VirtualLoop
 from quorate.sim.network import Network
 from quorate.sim.random_streams import Streams
@@ -57,7 +57,7 @@ class Lab:
         self.loop = VirtualLoop()
         self.trace = Trace()
         self.network = Network(self.loop, Streams(seed), self.trace, range(1, nodes + 1))
-        self.ring = make_ring(nodes, 1)
+        self.ring = make_ring(nodes, 1, Layout())
         self.clocks = {number: MachineClock(self.loop, 1.0, 0.0, 1e6 * number) for number in range(1, nodes + 1)}
         self.processes: dict[int, Process] = {}
         self.transports: dict[int, SimTransport] = {}
