@@ -1,7 +1,8 @@
 """Group commit: every write of one turn of the loop is one engine batch, and one fsync serves all that wait for one.
 
 Invariants:
-- A read sees what was queued before it in the same turn (`get` looks into the queue first).
+- What a put builds on includes what was queued before it in the same turn (`get` looks into the queue first). What
+  leaves the node does not: whoever shows a record to somebody else has it written first (`settle`).
 - A waiter of a plain write is told after its batch is with the operating system; a waiter of a synced write after its
   batch is on the disk. At most one fsync is under way; whoever comes meanwhile shares the next one.
 - What a put sends to other replicas leaves only after its own batch is with the operating system. Otherwise a killed
@@ -72,6 +73,27 @@ class CommitQueue:
         """Queue a write of one data key, or with None its removal; `callback(argument, durable)` follows."""
         self._queued[key] = stored
         self.wait(synced, callback, argument)
+
+    def settle(self, key: bytes) -> None:
+        """Write the batch now if it holds this data key, because somebody else is about to see what is under it.
+
+        A reader that had seen a queued value could put with its dot in the context; if the process was killed before
+        the batch was written, the dot would be issued again, and the context would erase that other event (hard
+        case 1). Rejected: to let the read wait for the turn's batch, which is one batch fewer, and two ways for every
+        read to go on. Raises `StorageError`.
+        """
+        if key in self._queued:
+            self._write_now()
+
+    def settle_hint(self, key: bytes) -> None:
+        """As `settle`, of a hint. Raises `StorageError`."""
+        if key in self._hints:
+            self._write_now()
+
+    def _write_now(self) -> None:
+        self.flush()
+        if self.failed:
+            raise StorageError("the node is fenced after a failure of its disk")
 
     def queued_between(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes | None]]:
         """What is queued under data keys with start ≤ key < end: the engine does not know it yet. In no order."""

@@ -339,7 +339,7 @@ class Exchange:
         """The record to send; empty if there is none, or none that the peer lacks. Raises `StorageError`."""
         node = self._node
         try:
-            stored = node.records.read(key)
+            stored = node.records.read_written(key)
         except DamagedRecord:
             found.left_out += 1
             return b""

@@ -136,9 +136,9 @@ class GetOperation(GetTally):
         if self.placement.coordinates:
             if node.filling.partitions and node.filling.unready(self.key):
                 return None
-            stored = node.records.read(self.key)
+            stored = node.records.read_written(self.key)
             return (ABSENT_DIGEST, b"") if stored is None else (stored[0], stored[2])
-        record, _ = node.hints.held(list(self.placement.homes), self.key)
+        record = node.hints.held_written(list(self.placement.homes), self.key)
         if record is None:
             return ABSENT_DIGEST, b""
         body = encode_record(record)

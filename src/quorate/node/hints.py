@@ -161,6 +161,14 @@ class HintStore:
                     actor = hint.actor
         return record, actor
 
+    def held_written(self, homes: Sequence[int], key: bytes) -> Record | None:
+        """As `held`, for whoever shows it to somebody else: a kill does not take it back any more (hard case 1)."""
+        if not self.by_home:
+            return None
+        for home in homes:
+            self._commits.settle_hint(hint_key(home, key))
+        return self.held(homes, key)[0]
+
     def oldest_ms(self, homes: Sequence[int], key: bytes) -> int:
         """From when the oldest of the hints is that `held` merges (Unix milliseconds); 0 if there is none.
 

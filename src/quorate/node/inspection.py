@@ -162,7 +162,7 @@ class Inspection:
 
     def _read_local(self, stored_key: bytes) -> ReadReply:
         try:
-            stored = self._node.records.read(stored_key)
+            stored = self._node.records.read_written(stored_key)
         except DamagedRecord:
             return ReadReply(0, Status.DAMAGED)
         except StorageError:

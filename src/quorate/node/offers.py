@@ -46,7 +46,7 @@ class Offers:
         try:
             partition, bucket, _ = split_storage_key(key)
             placement = node.view.bucket(bucket).placements[partition]
-            stored = node.records.read(key, remember=False)
+            stored = node.records.read_written(key, remember=False)
         except IndexError as error:
             raise PeerError("a peer offered a key that is none") from error
         except DamagedRecord:

@@ -113,6 +113,11 @@ class RecordStore:
             self._cache.put(key, found)
         return found
 
+    def read_written(self, key: bytes, remember: bool = True) -> Stored | None:
+        """As `read`, for whoever shows it to somebody else: a kill does not take it back any more (hard case 1)."""
+        self._commits.settle(key)
+        return self.read(key, remember)
+
     def on_damaged(self, key: bytes) -> None:
         """What is stored under `key` does not match its checksum: it counts as lost, in the hash trees too."""
         self._count("records_damaged")

@@ -142,7 +142,7 @@ class Replica:
                 self._send(member, ReadReply(message.id, Status.STALE_RING))
             return
         try:
-            record, _ = self._hints.held(message.homes, message.key)
+            record = self._hints.held_written(message.homes, message.key)
         except StorageError:
             self._send(member, ReadReply(message.id, Status.FENCED))
             return
@@ -168,7 +168,7 @@ class Replica:
             if self._filling.partitions and self._filling.unready(message.key):
                 self._send(member, ReadReply(message.id, Status.NOT_READY))
                 return
-            stored = self._records.read(message.key)
+            stored = self._records.read_written(message.key)
         except DamagedRecord:
             # "Absent" would be an answer, and a false one: this replica did acknowledge something once.
             self._send(member, ReadReply(message.id, Status.DAMAGED))

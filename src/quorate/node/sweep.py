@@ -282,7 +282,7 @@ class Sweep:
         await admission(node, 1)
         bucket, placement = self._placed(key)
         try:
-            stored = node.records.read(key, remember=False)
+            stored = node.records.read_written(key, remember=False)
         except DamagedRecord:
             return False
         if placement.stores or stored is None or stored[0] != digest:
