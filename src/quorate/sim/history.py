@@ -105,8 +105,7 @@ class History(msgspec.Struct):
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """One thing that must not be. `check` names the checker: D, Z, C, R, F, L, G, W, A, hint, dot, record, reply,
-    exception, heal, or one of the session guarantees (`sessions.py`)."""
+    """One thing that must not be. `check` names the checker: one of the table in `docs/simulation.md`."""
 
     check: str
     message: str
