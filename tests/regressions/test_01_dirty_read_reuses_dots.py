@@ -1,8 +1,8 @@
 """Hard case 1 by another way: a value that was shown before it was written, and whose dot was issued again.
 
-A get in the same turn of the loop as a put found the put's record in the commit queue and showed it. The process was
-killed before the batch of that turn was written; its next life issued the same dot for another event, and whoever put
-with the context of what it had read erased that event.
+Found here, on the way to riak_kv#679: a get in the same turn of the loop as a put found the put's record in the commit
+queue and showed it. The process was killed before the batch of that turn was written; its next life issued the same
+dot for another event, and whoever put with the context of what it had read erased that event.
 """
 
 from __future__ import annotations
