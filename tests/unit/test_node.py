@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
 from quorate.core.errors import StorageError
 from quorate.core.messages import Read, ReadReply, Write
 from quorate.core.ports import Space
 from quorate.core.store import Admin, Failure, GetResult, KeysPage, KeysRequest, PutResult
+from quorate.server.process import NodeProcess
 from tests.unit.small_cluster import SmallCluster
 
 
@@ -341,3 +345,16 @@ def test_forty_blind_writers_meet_the_sibling_cap_with_a_clear_error() -> None:
     assert all(isinstance(result, PutResult) for result in results[:100])
     assert isinstance(results[100], Failure)
     assert "siblings" in results[100].message
+
+
+def test_peers_that_are_told_do_not_lack_one_that_is_only_suspected() -> None:
+    """A suspicion ends without any change of connections, so that nobody would be told that the peer is back."""
+    cluster = SmallCluster()
+    node = cluster.nodes[1]
+    for _ in range(20):
+        node._shared.detector.on_timeout(2, 100.0, node._shared.clock.monotonic_ms())
+    assert not node.reachable(2)
+    told: list[list[str]] = []
+    events = SimpleNamespace(emit=lambda event, connected: told.append(connected))
+    NodeProcess._report_peers(cast(NodeProcess, SimpleNamespace(_events=events)), node)
+    assert told == [["n2", "n3"]]

@@ -245,7 +245,12 @@ class Node:
     def self_number(self) -> int:
         return self._shared.self_number
 
+    def connected(self, member: int) -> bool:
+        """Is there a connection? It changes with `on_connected` and `on_disconnected`, and with nothing else."""
+        return self._shared.transport.connected(member)
+
     def reachable(self, member: int) -> bool:
+        """Is there a connection, and nothing that speaks against the peer's answering on it?"""
         return self._shared.usable(member)
 
     def count(self, event: str) -> None:

@@ -315,7 +315,8 @@ class NodeProcess:
     def _report_peers(self, node: Node) -> None:
         members = [member for member in node.ring().members if member.number != node.self_number()]
         # Who waits for a cluster waits for nodes that serve, which new ones do when they have told each other so.
-        connected = [member.name for member in members if node.serves and node.reachable(member.number)]
+        # A suspicion is left out: it goes as it came, without any change of peers that would be told here.
+        connected = [member.name for member in members if node.serves and node.connected(member.number)]
         self._events.emit("peers", connected=connected)
 
 
