@@ -38,4 +38,9 @@ PINNED = (
         "two values of a last-write-wins bucket, which a fallback had merged, must not both stay for ever: the judge's",
     ),
     Pinned(15043, SimOptions(seconds=60), "a write with less than the bucket's w may be on nobody who is read"),
+    Pinned(
+        1000819,
+        SimOptions(seconds=120),
+        "a commit was called refused that another proposer had decided, while a slow disk did not hold the ring yet",
+    ),
 )

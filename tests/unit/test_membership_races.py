@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quorate.core.errors import CallerError
+from quorate.core.errors import CallerError, StorageError
 from quorate.core.membership.ring_consensus import Accept, Announcement, Assent, Prepare
 from quorate.core.messages import Message
 from quorate.core.ring.metadata import ClusterMetadata
@@ -132,22 +132,18 @@ def test_the_proposer_of_a_stage_dies_after_each_of_its_messages(messages: int) 
     cluster.check_all()
 
 
-def test_a_change_that_another_proposer_brings_to_its_end_is_not_called_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """n1's votes do not come back to it; n2, which wants something else, finds the proposal voted for and has it
-    decided. n1 then tried once more, upon the very ring that it had asked for, where the change made no sense any
-    more: it called refused what was done (hard case 31)."""
-    cluster = MembershipCluster(3)
+def deaf_and_once_only(monkeypatch: pytest.MonkeyPatch, cluster: MembershipCluster) -> list[int]:
+    """n1 gets no votes, and whatever it wants makes sense once only. Returns the versions upon which it was tried."""
     decisions = cluster.nodes[1]._membership.decisions
     genuine, transmit = decisions.decide, cluster.transmit
     tried: list[int] = []
 
     def once(change: Change, done: Decided) -> None:
         def checked(present: ClusterMetadata) -> ClusterMetadata:
-            tried.append(present.ring.version)
-            if len(tried) > 1:
+            if tried and present.ring.version != tried[0]:
+                tried.append(present.ring.version)
                 raise CallerError("it makes no sense any more")
+            tried[:] = [present.ring.version]
             return change(present)
 
         genuine(checked, done)
@@ -158,11 +154,63 @@ def test_a_change_that_another_proposer_brings_to_its_end_is_not_called_refused(
 
     monkeypatch.setattr(decisions, "decide", once)
     monkeypatch.setattr(cluster, "transmit", without_assents)
+    return tried
+
+
+def test_a_change_that_another_proposer_brings_to_its_end_is_not_called_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """n1's votes do not come back to it; n2, which wants something else, finds the proposal voted for and has it
+    decided. n1 then tried once more, upon the very ring that it had asked for, where the change made no sense any
+    more: it called refused what was done (hard case 31)."""
+    cluster = MembershipCluster(3)
+    tried = deaf_and_once_only(monkeypatch, cluster)
     answers: dict[int, Admin | Failure] = {}
     cluster.nodes[1].set_bucket(b"first", {"ttl": "7"}, lambda reply: answers.update({1: reply}))
     cluster.run_until(lambda: cluster.nodes[3]._shared.rings.chain.unfinished is not None, "it is voted for")
     cluster.nodes[2].set_bucket(b"second", {"ttl": "8"}, lambda reply: answers.update({2: reply}))
     cluster.run_until(lambda: len(answers) == 2, "both are answered")
-    assert tried == [1], "it was proposed once, and is not asked for again"
+    assert tried == [1], "it was proposed upon one ring, and is not asked for again"
     assert all(isinstance(answer, Admin) for answer in answers.values()), answers
     assert [cluster.nodes[3].bucket_properties(bucket).ttl for bucket in (b"first", b"second")] == [7, 8]
+
+
+def test_a_change_is_done_when_the_ring_with_it_is_durable_and_not_refused_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As above, and n1's disk is slow: it has heard of its own ring and does not go by it yet. There it tried once
+    more, and called refused what was done. It must not call it done either: a crash would take that ring from it, and
+    what it shows is still the one before."""
+    cluster, answers = MembershipCluster(3), list[Admin | Failure]()
+    tried = deaf_and_once_only(monkeypatch, cluster)
+    cluster.nodes[1].set_bucket(b"first", {"ttl": "7"}, answers.append)
+    chains = {number: cluster.nodes[number]._shared.rings.chain for number in cluster.nodes}
+    cluster.run_until(lambda: None not in {chain.unfinished for chain in chains.values()}, "all have voted for it")
+    held = cluster.engines[1].held_syncs = []
+    cluster.run_until(lambda: chains[1].ring.version == 2, "another proposer has brought it to its end")
+    cluster.world.run(5_000)
+    assert chains[1].confirmed.version == 1
+    assert answers == []
+    assert tried == [1]
+    cluster.engines[1].held_syncs = None
+    for synced in held:
+        synced(None)
+    cluster.run_until(lambda: bool(answers), "it is answered")
+    assert isinstance(answers[0], Admin) and answers[0].document["ttl"] == 7, answers
+
+
+def test_a_change_that_the_disk_does_not_take_once_it_was_decided_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ring with it was heard of, and then the disk failed: this node does not go by it, and others do."""
+    cluster, answers = MembershipCluster(3), list[Admin | Failure]()
+    deaf_and_once_only(monkeypatch, cluster)
+    cluster.nodes[1].set_bucket(b"first", {"ttl": "7"}, answers.append)
+    chains = {number: cluster.nodes[number]._shared.rings.chain for number in cluster.nodes}
+    cluster.run_until(lambda: None not in {chain.unfinished for chain in chains.values()}, "all have voted for it")
+    held = cluster.engines[1].held_syncs = []
+    cluster.run_until(lambda: chains[1].ring.version == 2, "another proposer has brought it to its end")
+    cluster.world.run(5_000)
+    for synced in held:
+        synced(StorageError("the disk is broken"))
+    cluster.run_until(lambda: bool(answers), "it is answered")
+    assert isinstance(answers[0], Failure) and answers[0].kind == "unknown", answers
+    assert cluster.nodes[3].bucket_properties(b"first").ttl == 7

@@ -119,6 +119,16 @@ def test_a_ring_counts_as_confirmed_once_it_is_durable() -> None:
     assert not node.behind(one.id)
 
 
+def test_a_ring_that_is_known_and_not_durable_yet_is_waited_for() -> None:
+    one, two = ring(1), ring(2)
+    node = chain(2, one)
+    first, again = node.learn(two), node.learn(two)
+    assert again.take() is not None, "a crash would still take the ring away"
+    assert save(again) is Verdict.KNOWN and node.confirmed == two
+    assert first.take() is None
+    assert node.learn(two).take() is None, "nothing is written twice"
+
+
 def test_the_durable_state_survives_its_encoding() -> None:
     one, two = ring(1), ring(2, (1, 2), b"\x00more")
     voter = chain(2, one)

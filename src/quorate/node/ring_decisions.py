@@ -62,7 +62,7 @@ class _Request:
         self.proposed: RingValue | None = None
         """What was proposed last, and may come to be decided yet."""
         self.decided = False
-        """The node has gone by `proposed`: whoever had it decided, it was."""
+        """The node has heard of `proposed` as a decided ring: whoever had it decided, it was."""
 
 
 class RingDecisions:
@@ -131,8 +131,9 @@ class RingDecisions:
         request, node = self._current, self._node
         assert request is not None
         base = self._chain.ring
-        if request.decided:
-            self._finish(None)
+        if request.decided or base == request.proposed:
+            request.decided = True  # Not `on_ring`'s word alone: it comes when the disk has the ring.
+            self._keep(request, base)
             return
         if node.fenced_because and not node.view.told:
             self._give_up(base, Failure("unavailable", f"this node is fenced: {node.fenced_because}"))
@@ -149,11 +150,31 @@ class RingDecisions:
         except Unavailable as error:
             self._give_up(base, Failure("unavailable", str(error)))
             return
+        attempt = self._timed(request)
+        node.rings.settle(held, lambda proposer: self._begun(attempt, proposer), lambda: self._disk_failed(request))
+
+    def _timed(self, request: _Request) -> int:
+        """Count one more attempt, which ends in time. Returns its number."""
         request.attempts += 1
         self._attempt += 1
         attempt = self._attempt
-        node.scheduler.call_later(ATTEMPT_TIMEOUT_MS, lambda: self._on_timeout(attempt))
-        node.rings.settle(held, lambda proposer: self._begun(attempt, proposer), lambda: self._disk_failed(request))
+        self._node.scheduler.call_later(ATTEMPT_TIMEOUT_MS, lambda: self._on_timeout(attempt))
+        return attempt
+
+    def _keep(self, request: _Request, ring: RingValue) -> None:
+        """It was decided. It is done when this node goes by it, or by what followed; a slow disk may not hold `ring`,
+        the newest, yet."""
+        assert request.proposed is not None
+        if self._chain.confirmed.position >= request.proposed.position:
+            self._finish(None)
+            return
+        attempt = self._timed(request)
+
+        def kept(_: object) -> None:
+            if attempt == self._attempt and self._current is request:
+                self._finish(None)
+
+        self._node.rings.settle(self._chain.learn(ring), kept, lambda: self._disk_failed(request))
 
     def _give_up(self, base: RingValue, failure: Failure) -> None:
         """The change cannot be tried (again) upon `base`. "Not done" is only true if nothing that was proposed for it
@@ -246,6 +267,8 @@ class RingDecisions:
         delay_ms = retry_delay_ms(max(1, request.attempts), node.rng)
         if delay_ms is None:
             text = "no majority of the members answered in time: the change may or may not be decided yet"
+            if request.decided:
+                text = "the change was decided, and this node's disk does not take it: ask another node"
             self._finish(Failure("unknown", text))
             return
 

@@ -90,9 +90,13 @@ class RingChain:
         return None if accepted is None else accepted.value
 
     def learn(self, ring: RingValue) -> Held[Verdict]:
-        """`ring` was decided, says a peer or our own attempt. Raises `PeerError` if it cannot have been, here."""
+        """`ring` was decided, says a peer or our own attempt. Raises `PeerError` if it cannot have been, here.
+
+        A ring that is known may not be durable yet, so that verdict is held too: past it the ring is confirmed.
+        """
         verdict = self._adopt(ring)
-        return self._ledger.hold(verdict) if verdict is Verdict.ADOPTED else self._ledger.free(verdict)
+        rests_on_disk = verdict in (Verdict.ADOPTED, Verdict.KNOWN)
+        return self._ledger.hold(verdict) if rests_on_disk else self._ledger.free(verdict)
 
     def news_for(self, known: RingId) -> RingValue | None:
         """What a peer that knows `known` lacks; None if it lacks nothing."""
