@@ -351,6 +351,7 @@ def test_peers_that_are_told_do_not_lack_one_that_is_only_suspected() -> None:
     """A suspicion ends without any change of connections, so that nobody would be told that the peer is back."""
     cluster = SmallCluster()
     node = cluster.nodes[1]
+    cluster.world.run(1_000)
     for _ in range(20):
         node._shared.detector.on_timeout(2, 100.0, node._shared.clock.monotonic_ms())
     assert not node.reachable(2)
