@@ -34,6 +34,10 @@ hypothesis.settings.register_profile("explore", max_examples=2_000, deadline=Non
 # `make test ARGS="tests/property --hypothesis-profile=explore"` looks.
 hypothesis.settings.load_profile("fixed")
 
+# Who starts the tests in the background may have them ignore Ctrl-C, and every process under test would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 EVENT_TIMEOUT_S = 60.0
 BASE_PORTS = range(11_000, 31_000, 300)
 """Below the ports that the kernel gives to outgoing connections."""
