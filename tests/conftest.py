@@ -7,11 +7,9 @@ shown when a test fails.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import queue
-import random
 import signal
 import subprocess
 import sys
@@ -27,6 +25,7 @@ import pytest
 from quorate.cli.local_cluster import LocalCluster, plan_cluster
 from quorate.core.errors import StartupError
 from quorate.core.ring.ring import Member
+from tests.free_ports import locked_blocks
 
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("explore", max_examples=2_000, deadline=None)
@@ -39,8 +38,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 EVENT_TIMEOUT_S = 60.0
-BASE_PORTS = range(11_000, 31_000, 300)
-"""Below the ports that the kernel gives to outgoing connections."""
 QUORATE = [sys.executable, "-m", "quorate.cli.main"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("QUORATE_")}
 
@@ -231,15 +228,9 @@ def plan_on_free_ports(path: Path, **options: Any) -> LocalCluster:
     Free is not enough: another process may choose the same ports before the nodes have bound them, or while they are
     being restarted.
     """
-    bases = list(BASE_PORTS)
-    random.shuffle(bases)
-    for base in bases:
-        lock = (Path(tempfile.gettempdir()) / f"quorate-test-ports-{base}.lock").open("ab")
+    for base, lock in locked_blocks():
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             plan = plan_cluster(path, port=base, **options)
-        except BlockingIOError:
-            lock.close()
         except StartupError as error:
             lock.close()
             if "is in use" not in str(error):

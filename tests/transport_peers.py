@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from quorate.core.limits import (
 from quorate.core.ring.ring import Member
 from quorate.core.wire.framing import FrameReader, frame_header
 from quorate.core.wire.handshake import Handshake, Role
+from tests.free_ports import free_ports
 from tests.peer_cluster import SECRET, RecordingHandler, SeededRng, make_identity, make_member
 
 WAIT_SECONDS = 15.0
@@ -75,14 +75,6 @@ class LogLines(logging.Handler):
                 self.changed.clear()
                 await self.changed.wait()
         return found[0]
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in sockets]
-    for listener in sockets:
-        listener.close()
-    return ports
 
 
 def members(count: int = 2) -> list[Member]:

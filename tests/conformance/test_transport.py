@@ -21,6 +21,7 @@ from quorate.core.limits import FRAME_BYTES_MAX, MIB
 from quorate.core.messages import Message, Read, ReadReply, Write, WriteReply
 from quorate.core.ports import Transport
 from quorate.core.ring.ring import Member
+from tests.free_ports import free_ports
 from tests.peer_cluster import SECRET, RecordingHandler, SeededRng, make_identity, make_member
 
 WAIT_SECONDS = 10.0
@@ -59,16 +60,9 @@ class TcpNetwork:
         self.handlers = {number: RecordingHandler() for number in (1, 2, 3)}
         for handler in self.handlers.values():
             handler.wake = self._changed.set
-        self.members = {number: make_member(number, self._free_address()) for number in (1, 2, 3)}
-
-    def _free_address(self) -> str:
-        async def find() -> str:
-            server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
-            port = server.sockets[0].getsockname()[1]
-            server.close()
-            return f"127.0.0.1:{port}"
-
-        return self._loop.run_until_complete(find())
+        self.members = {
+            number: make_member(number, f"127.0.0.1:{port}") for number, port in enumerate(free_ports(3), 1)
+        }
 
     def start(self, number: int, knows: list[int] | None = None) -> Transport:
         scheduler = LoopScheduler(self._loop)

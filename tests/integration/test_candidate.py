@@ -28,8 +28,9 @@ from quorate.server.configuration import NodeConfiguration
 from quorate.server.data_directory import Candidate, DataDirectory, Identity
 from quorate.server.founding import Standing, establish, settle
 from quorate.server.joining import Application, Waiting, prepare
+from tests.free_ports import free_ports
 from tests.peer_cluster import CLUSTER_ID, SECRET, make_member
-from tests.transport_peers import WAIT_SECONDS, Peer, free_ports, members, started
+from tests.transport_peers import WAIT_SECONDS, Peer, members, started
 
 pytestmark = pytest.mark.integration
 

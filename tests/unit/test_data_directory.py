@@ -23,7 +23,7 @@ from quorate.server.configuration import NodeConfiguration
 from quorate.server.data_directory import Candidate, DataDirectory
 from quorate.server.founding import Standing, establish, settle
 from quorate.server.joining import prepare
-from tests.transport_peers import free_ports
+from tests.free_ports import free_ports
 
 
 def member(number: int) -> Member:
