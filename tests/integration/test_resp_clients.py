@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +21,8 @@ import pytest
 from redis import ResponseError
 from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.cluster import RedisCluster
+
+from tests.conftest import free_base_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.foreign]
 
@@ -48,6 +49,7 @@ class RunningCluster:
             event = json.loads(line)
             if event["event"] == "node":
                 self.pids[event["name"]] = event["pid"]
+            assert event["event"] != "exited", f"a node did not start; see {self._log.name}"
             if event["event"] == "ready":
                 return
         raise AssertionError(f"the cluster did not start; see {self._log.name}")
@@ -62,23 +64,6 @@ class RunningCluster:
         self._process.terminate()
         self._process.communicate(timeout=STOP_TIMEOUT_SECONDS)
         self._log.close()
-
-
-def free_base_port() -> int:
-    """A base port whose client, HTTP and peer ports are free."""
-    for base in range(20_000 + os.getpid() % 4000 * 4, 60_000, 512):
-        if all(is_free(base + offset + number) for offset in (0, 100, 200) for number in range(1, NODES + 1)):
-            return base
-    raise AssertionError("no free ports")
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 @pytest.fixture(scope="module")
