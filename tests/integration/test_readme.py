@@ -29,6 +29,7 @@ PYTHON = [(text, BLOCKS[index + 1][1]) for index, (kind, text) in enumerate(BLOC
 """(program, what it prints): the block after it."""
 FIRST_COMMAND = "make run"
 MASKS = (
+    (r"(?m)^ *(n\d+)( +\d+ +\d+ +(?:[\d.e+]+ / [\d.e+]+ / [\d.e+]+|–)){2} *$", r"\1 REQUESTS"),
     (r"(?<= )(\d+\.\d+ ms|–)(?= )", "LATENCY"),
     (r"\d+/s(?= )", "RATE"),
     (r"\bAZ[\w-]{30,}", "CONTEXT"),
@@ -73,7 +74,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def on_ports_of(text: str, base_port: int) -> str:
     """`text` with the default ports (7401, 7602, …) moved to those of the cluster under test."""
-    return re.sub(r"\b7([46]0\d)\b", lambda found: str(base_port + int(found[1]) - 400), text)
+    return re.sub(r"\b7([456]0\d)\b", lambda found: str(base_port + int(found[1]) - 400), text)
 
 
 def masked(text: str) -> list[str]:

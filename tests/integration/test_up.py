@@ -10,12 +10,14 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import ENVIRONMENT, EVENT_TIMEOUT_S, QUORATE, free_base_port, run_cli
+from tests.settled import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -202,7 +204,58 @@ def test_people_are_told_what_to_try_next(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, log = process.communicate(timeout=EVENT_TIMEOUT_S)
     assert process.returncode == 0
-    assert f"n1  clients 127.0.0.1:{port + 1}  peers 127.0.0.1:{port + 201}" in told
+    assert f"n1  clients 127.0.0.1:{port + 1}  HTTP 127.0.0.1:{port + 101}  peers 127.0.0.1:{port + 201}" in told
     assert f"quorate get carts alice --node 127.0.0.1:{port + 1}" in told
     assert "http" not in told
     assert all(line.startswith("n1 │ ") for line in log.splitlines() if line[:1] == "n")
+
+
+def test_local_nodes_are_controlled_through_any_of_them(up: Callable[..., Up]) -> None:
+    running = up(free_base_port(), "--nodes", "3")
+    addresses = running.wait_for("ready")["nodes"]
+
+    def http(node: str, method: str, path: str) -> tuple[int, Any]:
+        host, port = addresses[node].split(":")
+        connection = HTTPConnection(host, int(port) + 100, timeout=EVENT_TIMEOUT_S)
+        connection.request(method, path, b"{}" if method == "POST" else None, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        found = response.status, json.loads(response.read() or b"null")
+        connection.close()
+        return found
+
+    def states(node: str = "n1") -> dict[str, str]:
+        status, document = http(node, "GET", "/v1/local")
+        assert status == 200
+        return {each["name"]: each["state"] for each in document["nodes"]}
+
+    def act(by: str, node: str, action: str) -> int:
+        return http(by, "POST", f"/v1/local/{node}/{action}")[0]
+
+    def put(node: str, *options: str) -> int:
+        return run_cli("put", "carts", "alice", "milk", "--node", addresses[node], *options).returncode
+
+    def report(seen_by: str, node: str) -> str:
+        status, document = http(seen_by, "GET", "/v1/cluster")
+        assert status == 200
+        return next(str(member["report"]["state"]) for member in document["members"] if member["name"] == node)
+
+    assert states() == dict.fromkeys(["n1", "n2", "n3"], "running")
+    assert act("n1", "n2", "pause") == 200
+    assert states("n3") == {"n1": "running", "n2": "paused", "n3": "running"}
+    assert put("n1") == 0
+    assert (act("n1", "n2", "pause"), act("n1", "n1", "kill"), act("n1", "n9", "kill")) == (409, 409, 404)
+    assert act("n1", "n2", "resume") == 200
+    eventually("the nodes see it", lambda: report("n1", "n2") == "up")
+    assert act("n1", "n3", "kill") == 200
+    assert (running.wait_for("exited")["name"], states()["n3"]) == ("n3", "ended")
+    assert put("n2") == 0
+    assert act("n2", "n3", "start") == 200
+    eventually("the nodes see it", lambda: report("n1", "n3") == "up")
+    assert act("n3", "n3", "cut") == 200
+    eventually("the nodes see it", lambda: report("n1", "n3") == "unreachable" and report("n3", "n1") == "unreachable")
+    assert put("n3", "--w", "1") == 0, "always writable"
+    assert states()["n3"] == "cut"
+    assert act("n1", "n3", "heal") == 200
+    eventually("the nodes see it", lambda: report("n1", "n3") == "up" and report("n3", "n1") == "up")
+    assert act("n1", "n2", "pause") == 200
+    assert running.end() == 0, "a paused node is woken so that it can stop"

@@ -62,13 +62,13 @@ def test_a_member_to_join_may_stand_in_the_file_and_on_the_command_line(tmp_path
 def test_the_secret_may_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A flag would show it to whoever lists processes."""
     seen: list[NodeConfiguration] = []
-    monkeypatch.setattr("quorate.server.process.run_node", lambda settings, attached: seen.append(settings))
+    monkeypatch.setattr("quorate.server.process.run_node", lambda settings, attached, supervised: seen.append(settings))
     path = write(tmp_path / "n.toml", 'secret = "from the file, long"\n')
     assert start_command.callback is not None
     monkeypatch.delenv("QUORATE_SECRET", raising=False)
-    start_command.callback(path, False, False)
+    start_command.callback(path, attached=False, supervised=False, as_json=False)
     monkeypatch.setenv("QUORATE_SECRET", "from outside, long")
-    start_command.callback(path, False, False)
+    start_command.callback(path, attached=False, supervised=False, as_json=False)
     assert [settings.secret for settings in seen] == ["from the file, long", "from outside, long"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -60,3 +61,24 @@ def test_a_log_line_has_time_level_and_node(pipe: tuple[int, int], monkeypatch: 
     record.created, record.msecs = 1_500_000_000.25, 250.0
     handler.emit(record)
     assert os.read(reading, 4096) == b"02:40:00.250Z warning n1  two lines of text\n"
+
+
+def test_a_log_line_for_machines_has_the_id_of_its_request(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = pipe
+    monkeypatch.setattr("quorate.server.output.STDERR", writing)
+    record = logging.LogRecord("quorate.http", logging.WARNING, "", 0, "two\nlines of %s", ("text",), None)
+    record.created, record.msecs = 1_500_000_000.25, 250.0
+    record.request_id = "r-7"
+    LogHandler("n1", as_json=True).emit(record)
+    assert json.loads(os.read(reading, 4096)) == {
+        "time": "2017-07-14T02:40:00.250Z",
+        "level": "warning",
+        "node": "n1",
+        "logger": "quorate.http",
+        "message": "two\nlines of text",
+        "request_id": "r-7",
+    }
+    LogHandler("n1").emit(record)
+    assert os.read(reading, 4096).endswith(b"two lines of text (request r-7)\n")

@@ -22,7 +22,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "adapters": frozenset({"core"}),
     "api": frozenset({"core"}),
     "client": frozenset({"core"}),
-    "server": frozenset({"core", "node", "adapters", "api"}),
+    "server": frozenset({"core", "node", "adapters", "api", "dashboard"}),
     "sim": frozenset({"core", "node", "adapters", "api", "client"}),
     "bench": frozenset({"core", "client"}),
     "dashboard": frozenset({"core"}),

@@ -19,17 +19,17 @@ from quorate.core.errors import CallerError, StartupError
 from quorate.core.limits import PARTITIONS_DEFAULT
 from quorate.core.ring.ring import Member
 from quorate.core.wire.address import join_address, split_address
+from quorate.server.addresses import LOOPBACK
 from quorate.server.cluster_file import ClusterFile, found_cluster, read_cluster_file, write_cluster_file
 from quorate.server.configuration import EngineName, check_grace, check_partitions
 from quorate.server.data_directory import Retirement, new_id, read_retirement
+from quorate.server.founding import HTTP_OFFSET
 from quorate.server.listeners import bind
 
 NODES_DEFAULT = 3
 NODES_MAX = 50
 PORT_DEFAULT = 7400
-HTTP_OFFSET = 100
 PEER_OFFSET = 200
-LOOPBACK = "127.0.0.1"
 
 
 class LocalCluster(msgspec.Struct, frozen=True):
@@ -110,7 +110,11 @@ def _create(
         check_grace(grace_s)
     members = [_member(number, port) for number in range(1, nodes + 1)]
     for member in members:
-        for what, address in (("client", member.client_address), ("peer", member.peer_address)):
+        for what, address in (
+            ("client", member.client_address),
+            ("HTTP client", member.http_address),
+            ("peer", member.peer_address),
+        ):
             bind(address, what).close()
     try:
         return found_cluster(

@@ -29,8 +29,9 @@ def status_command(node: str, password: str | None, as_json: bool) -> int:
     how fast it answers; "in flight" is requests out of how many it takes on before it sheds load; "background" is the
     rate at which hints and other background work may run now; "compared" is how many of its partitions a node has
     compared with another replica since it was started, and within what time all of them were (--json tells each
-    partition's last comparison and what differed). With --json, "transfers" is what `quorate transfers` says. Exits
-    with 1 if any node says that it is not up, or does not answer.
+    partition's last comparison and what differed). Gets and puts are those that a node coordinated since it was
+    started; their latencies are of the last seconds: its own work, and the wait for the quorum. With --json,
+    "transfers" is what `quorate transfers` says. Exits with 1 if any node says that it is not up, or does not answer.
     """
     with Link(node, password) as link:
         document = link.document("KV.STATUS")
@@ -109,8 +110,30 @@ def _print_status(document: dict[str, Any]) -> None:
         if apart := _not_connected(member, reports):
             notes.append(f"{name} is not connected to {', '.join(apart)}")
     show_table(table)
+    _show_requests(document["members"])
     for note in notes:
         click.echo(note)
+
+
+def _show_requests(members: list[dict[str, Any]]) -> None:
+    """How the requests ended that each node coordinated, and how long they took lately."""
+    rows = [_requests_row(member["name"], member["report"]) for member in members if "requests" in member["report"]]
+    if rows:
+        table = table_of("node", "gets", "failed", "p50 / p99 / p99.9 ms", "puts", "failed", "p50 / p99 / p99.9 ms")
+        for row in rows:
+            table.add_row(*row)
+        show_table(table)
+
+
+def _requests_row(name: str, report: dict[str, Any]) -> list[str]:
+    row = [name]
+    for kind in ("get", "put"):
+        results, latency = report["requests"][kind], report["latency_ms"][kind]
+        done = sum(results.get(result, 0) for result in ("ok", "siblings", "not_found"))
+        quantiles = [latency[quantile] for quantile in ("p50", "p99", "p999")]
+        found = " / ".join(f"{quantile:.3g}" for quantile in quantiles if quantile is not None)
+        row += [str(done), str(sum(results.values()) - done), found or "–"]
+    return row
 
 
 def _status_row(member: dict[str, Any], opinion: dict[str, Any] | None, partitions: int) -> list[str]:

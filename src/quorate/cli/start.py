@@ -26,8 +26,19 @@ from quorate.server.configuration import load_configuration
     "--join", metavar="HOST:PORT", help="Join a new node to the cluster of the member with this peer address."
 )
 @click.option("--client-listen", metavar="HOST:PORT", help="Listen for clients here.")
+@click.option(
+    "--http-listen", metavar="HOST:PORT", help="Listen for HTTP here.  [default: 127.0.0.1, client port + 100]"
+)
 @click.option("--peer-listen", metavar="HOST:PORT", help="Listen for other nodes here.")
 @click.option("--client-advertise", metavar="HOST:PORT", help="Where clients reach it, if that is another address.")
+@click.option("--http-advertise", metavar="HOST:PORT", help="Where HTTP reaches it, if that is another address.")
+@click.option(
+    "--http-host",
+    "http_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Another name that HTTP may ask for it by.",
+)
 @click.option("--peer-advertise", metavar="HOST:PORT", help="Where nodes reach it, if that is another address.")
 @click.option("--host", help="Which machine it is on: replicas of a key avoid sharing one.  [default: its name]")
 @click.option("--zone", help="Which zone it is in.")
@@ -36,10 +47,12 @@ from quorate.server.configuration import load_configuration
 @click.option("--engine", type=click.Choice(["rocksdb", "memory"]), help="Where data is kept.  [default: rocksdb]")
 @click.option("--partitions", type=int, help="Partitions of a new cluster, a power of two.  [default: 1024]")
 @click.option("--grace", "grace_s", type=int, metavar="SECONDS", help="Of a new cluster: see `quorate up --help`.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="How log lines are written.  [default: text]")
 @click.option("--insecure", is_flag=True, default=None, help="Listen for other machines without authentication.")
 @click.option("--attached", is_flag=True, hidden=True, help="Stop when stdin ends; report peers on stdout.")
+@click.option("--supervised", is_flag=True, hidden=True, help="The parent answers what clients ask of local nodes.")
 @click.option("--json", "as_json", is_flag=True, hidden=True, help="Events are JSON anyway.")
-def start_command(config: Path | None, attached: bool, as_json: bool, **flags: Any) -> int:
+def start_command(config: Path | None, attached: bool, supervised: bool, as_json: bool, **flags: Any) -> int:
     """Run one node until Ctrl-C or SIGTERM.
 
     A data directory that has been used resumes as the node that it is. A new one takes its membership from --cluster,
@@ -48,10 +61,11 @@ def start_command(config: Path | None, attached: bool, as_json: bool, **flags: A
 
     Prints one JSON line on stdout when it is ready; its log goes to stderr.
     """
+    flags["http_hosts"] = list(flags.get("http_hosts") or ()) or None
     # No flag: others see command lines.
     flags["secret"] = os.environ.get("QUORATE_SECRET") or None
     configuration = load_configuration(config, flags)
     # Imported late: a mistake in the configuration is answered without loading the engine.
     from quorate.server.process import run_node  # noqa: PLC0415
 
-    return run_node(configuration, attached)
+    return run_node(configuration, attached, supervised=supervised)

@@ -23,6 +23,7 @@ import click
 from quorate.cli.exit_codes import ERROR, OK
 from quorate.cli.local_cluster import NODES_MAX, LocalCluster, plan_cluster
 from quorate.cli.program import program_name
+from quorate.cli.up_control import Control
 from quorate.core.ring.ring import Member
 
 STOP_TIMEOUT_S = 10.0
@@ -82,7 +83,11 @@ class Child:
         self.prefix = prefix
         self.ready = False
         self.peers: set[str] = set()
-        self.ended = False
+        self.ended = asyncio.Event()
+        self.paused = False
+        self.cut = False
+        self.killed = False
+        """Somebody wanted it to end."""
 
 
 class Supervisor:
@@ -94,6 +99,8 @@ class Supervisor:
         self._children: dict[str, Child] = {}
         self._changed = asyncio.Event()
         self._stop_requests = 0
+        self._group: asyncio.TaskGroup
+        self._control = Control(lambda: self._children, self._start_again, lambda text: self._say(text, "yellow"))
 
     async def run(self) -> int:
         """Returns the exit code: 0 if the cluster ran until it was told to stop."""
@@ -101,9 +108,9 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_stop_signal)
         members = self._members_to_start()
-        async with asyncio.TaskGroup() as group:
-            for index, member in enumerate(members):
-                await self._start(member, _COLOURS[index % len(_COLOURS)], group)
+        async with asyncio.TaskGroup() as self._group:
+            for member in members:
+                await self._start(member)
             announced = False
             while not self._stop_requests and self._living():
                 await self._changed.wait()
@@ -126,7 +133,7 @@ class Supervisor:
         return staying
 
     def _living(self) -> list[Child]:
-        return [child for child in self._children.values() if not child.ended]
+        return [child for child in self._children.values() if not child.ended.is_set()]
 
     def _connected(self) -> bool:
         """Is every living node ready, and connected with every other living one?"""
@@ -134,9 +141,10 @@ class Supervisor:
         names = {child.member.name for child in living}
         return bool(living) and all(child.ready and names <= child.peers | {child.member.name} for child in living)
 
-    async def _start(self, member: Member, colour: str, group: asyncio.TaskGroup) -> None:
+    async def _start(self, member: Member) -> None:
         process = await asyncio.create_subprocess_exec(
             *self._plan.start_command(member),
+            "--supervised",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -144,9 +152,14 @@ class Supervisor:
             process_group=0,
             env={name: value for name, value in os.environ.items() if name not in _KEPT_FROM_NODES},
         )
+        colour = _COLOURS[(member.number - 1) % len(_COLOURS)]
         prefix = click.style(f"{member.name} │", fg=colour) if _coloured() else f"{member.name} │"
         child = self._children[member.name] = Child(member, process, prefix)
-        group.create_task(self._follow(child))
+        self._group.create_task(self._follow(child))
+
+    async def _start_again(self, name: str) -> None:
+        if not self._stop_requests:
+            await self._start(self._children[name].member)
 
     async def _follow(self, child: Child) -> None:
         """Pass on what a node says until it ends."""
@@ -154,7 +167,7 @@ class Supervisor:
         assert child.process.stderr is not None
         await asyncio.gather(self._read_events(child, child.process.stdout), _copy_log(child, child.process.stderr))
         code = await child.process.wait()
-        child.ended = True
+        child.ended.set()
         self._changed.set()
         if self._stop_requests == 0:
             self._report_end(child, code)
@@ -170,6 +183,8 @@ class Supervisor:
             if event.get("event") == "ready":
                 child.ready = True
                 self._event("node", **{name: value for name, value in event.items() if name != "event"})
+            elif event.get("event") == "control":
+                self._group.create_task(self._control.answer(child, event))
             elif event.get("event") == "peers":
                 child.peers = set(event["connected"])
             self._changed.set()
@@ -182,7 +197,8 @@ class Supervisor:
         verb = "created" if self._plan.created else "resumed"
         lines = ["", click.style(f"Cluster {verb}: {len(members)} nodes, data in {self._plan.path}", bold=True)]
         lines += [
-            f"  {member.name}  clients {member.client_address}  peers {member.peer_address}" for member in members
+            f"  {member.name}  clients {member.client_address}  HTTP {member.http_address}  peers {member.peer_address}"
+            for member in members
         ]
         lines += ["", "Try in another terminal:", *(f"  {line}" for line in self._suggestions(members[0]))]
         lines += ["", "Ctrl-C stops the cluster; the same command resumes it.", ""]
@@ -210,6 +226,9 @@ class Supervisor:
         if not child.ready:
             self._say(f"{name} did not start ({describe_exit(code)}); it has said why.", "red")
             return
+        if child.killed:
+            self._say(f"{name} ended ({describe_exit(code)}), as was asked.", "yellow")
+            return
         left = ", ".join(other.member.name for other in self._living()) or "no node"
         self._say(f"{name} ended ({describe_exit(code)}) and is not restarted; {left} still running.", "red")
         self._say(f"Bring it back with: {self._plan.revive_command(child.member)}", "red")
@@ -229,6 +248,8 @@ class Supervisor:
         self._say("Stopping the nodes; Ctrl-C again kills them.", "yellow")
         for child in self._living():
             child.process.send_signal(signal.SIGTERM)
+            if child.paused:
+                child.process.send_signal(signal.SIGCONT)
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 while self._living():

@@ -13,6 +13,7 @@ from quorate.core.admission.budget import TokenBudget
 from quorate.core.admission.concurrency import TARGET_MS, ConcurrencyLimit
 from quorate.core.admission.read_latency import LatencyQuantile
 from quorate.core.causality.hybrid_logical_clock import HybridLogicalClock
+from quorate.core.measures import Measures
 from quorate.core.membership.failure_detector import FailureDetector
 from quorate.core.ports import Clock, Engine, Rng, Scheduler, Transport
 from quorate.core.store import Failure, GetRequest, GetResult, PutRequest, PutResult
@@ -56,6 +57,7 @@ class NodeContext:
         "hybrid_clock",
         "in_flight",
         "in_flight_bytes",
+        "measures",
         "observed_every",
         "options",
         "plan_filling",
@@ -83,6 +85,7 @@ class NodeContext:
     filling: Filling
     hints: HintStore
     hybrid_clock: HybridLogicalClock
+    measures: Measures
     options: NodeOptions
     plan_filling: PlanFilling
     records: RecordStore
@@ -146,6 +149,16 @@ class NodeContext:
         """This node stood still until now."""
         self.count("own_stalls")
         self.detector.on_own_stall(now_ms)
+
+    def get_failed(self, failure: Failure) -> Failure:
+        """Count a get that this node answers with `failure`; returns that."""
+        self.measures.gets[failure.kind] += 1
+        return failure
+
+    def put_failed(self, failure: Failure) -> Failure:
+        """Count a put that this node answers with `failure`; returns that."""
+        self.measures.puts[failure.kind] += 1
+        return failure
 
     def names(self, numbers: list[int]) -> list[str]:
         names = self.view.names

@@ -55,7 +55,7 @@ class Coordinator:
         refusal = self._refusal("r", r, bucket)
         timeout_ms = remaining_ms or self._timeout_ms(request.timeout_ms)
         if refusal is not None:
-            reply(refusal)
+            reply(node.get_failed(refusal))
             return
         partition, placement = self.place(bucket, request.bucket, request.key)
         if placement.coordinates:
@@ -83,7 +83,8 @@ class Coordinator:
             if bucket.properties.strict or not node.view.is_member:
                 # What a fallback holds, or does not hold, is no answer here.
                 replicas = list(placement.replicas)
-                reply(node.failure("unavailable", "no replica of this key could be reached", replicas))
+                why = "no replica of this key could be reached"
+                reply(node.get_failed(node.failure("unavailable", why, replicas)))
             else:
                 GetOperation(node, bucket, placement, key, r, left_ms).start(reply)
 
@@ -99,7 +100,7 @@ class Coordinator:
             limit = node.options.value_bytes_max
             refusal = Failure("caller", f"the value has {len(request.value)} bytes; the limit is {limit}")
         if refusal is not None:
-            reply(refusal)
+            reply(node.put_failed(refusal))
             return
         timeout_ms = remaining_ms or self._timeout_ms(request.timeout_ms)
         partition, placement = self.place(bucket, request.bucket, request.key)
@@ -126,9 +127,9 @@ class Coordinator:
         def coordinate(left_ms: int, reply: PutReply) -> None:
             if node.fenced_because:
                 why = f"no replica could be reached, and this node is fenced: {node.fenced_because}"
-                reply(Failure("unavailable", why))
+                reply(node.put_failed(Failure("unavailable", why)))
             elif not node.view.is_member:
-                reply(Failure("unavailable", LEFT))
+                reply(node.put_failed(Failure("unavailable", LEFT)))
             else:
                 self._coordinate_put(request, reply, bucket, placement, partition, w, left_ms)
 
@@ -156,7 +157,7 @@ class Coordinator:
         plan = plan_put(node, placement, strict)
         if plan.copies < w or (strict and not placement.coordinates):
             message = f"the write needs {w} nodes and {plan.copies} can be reached"
-            reply(node.failure("unavailable", message, plan.unusable))
+            reply(node.put_failed(node.failure("unavailable", message, plan.unusable)))
             return
         key = storage_key(partition, request.bucket, request.key)
         ttl_ms = request.ttl_ms if request.ttl_ms >= 0 else bucket.ttl_ms
@@ -169,13 +170,13 @@ class Coordinator:
                 since_ms = node.hints.oldest_ms(placement.homes, key)
             new, body, marker, base = node.records.coordinate(found, request, ttl_ms, bucket.last_write_wins)
         except CallerError as error:
-            reply(Failure("caller", str(error)))
+            reply(node.put_failed(Failure("caller", str(error))))
             return
         except Overloaded as error:
-            reply(Failure("overloaded", str(error), [], error.retry_after_ms))
+            reply(node.put_failed(Failure("overloaded", str(error), [], error.retry_after_ms)))
             return
         except StorageError as error:
-            reply(Failure("unavailable", f"this node's disk failed: {error}"))
+            reply(node.put_failed(Failure("unavailable", f"this node's disk failed: {error}")))
             return
         result = PutResult(context_of(new), len(new.siblings))
         home = 0 if placement.coordinates else plan.orphans.pop(0)

@@ -188,9 +188,11 @@ class ForwardOperation:
         replicas = list(self.placement.replicas)
         if isinstance(self.request, PutRequest) and self.may_have_arrived:
             target = node.names([self.target])[0]
-            self._finish(node.failure("unknown", f"the write was handed to {target}, which did not answer", []))
+            failure = node.failure("unknown", f"the write was handed to {target}, which did not answer", [])
         else:
-            self._finish(node.failure("unavailable", "no replica of this key could be reached", replicas))
+            failure = node.failure("unavailable", "no replica of this key could be reached", replicas)
+        failed = node.get_failed if isinstance(self.request, GetRequest) else node.put_failed
+        self._finish(failed(failure))
 
     def _begin_again(self) -> None:
         """Place the request anew, under the newer ring."""

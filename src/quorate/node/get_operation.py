@@ -275,19 +275,23 @@ class GetOperation(GetTally):
             node.requests.close(self.id)
         message = f"{len(self.answers)} of {self.needed} replicas answered the read"
         self._note_latency()
-        self.reply(node.failure("unavailable", message, self.missing()))
+        self.reply(node.get_failed(node.failure("unavailable", message, self.missing())))
 
     def _finish(self) -> None:
         """R replicas have answered and all differences are in hand: merge, answer, repair."""
         self.answered = True
         self._note_latency()
         record = self._merge()
+        gets = self.node.measures.gets
         if record is None:
+            gets["not_found"] += 1
             self.reply(NOTHING)
         else:
             if self.bucket.last_write_wins and len(record.siblings) > 1:
                 record = resolve_last_write_wins(record)
-            self.reply(GetResult(context_of(record), live_siblings(record, self.node.clock.wall_ms())))
+            siblings = live_siblings(record, self.node.clock.wall_ms())
+            gets["ok" if len(siblings) == 1 else "siblings" if siblings else "not_found"] += 1
+            self.reply(GetResult(context_of(record), siblings))
         behind = self.behind(self.digest)
         if behind:
             self._repair(behind)
@@ -301,6 +305,7 @@ class GetOperation(GetTally):
             now_ms = node.clock.monotonic_ms()
             latency_ms = now_ms - self.evidence.started_ms
             node.on_answered(latency_ms, now_ms, self.awaited)
+            node.measures.get_latency.record(latency_ms, self.evidence.weight)
             if self.id:
                 node.read_latency.observe(latency_ms)
 

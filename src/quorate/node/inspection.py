@@ -42,6 +42,7 @@ class Inspection:
     def report(self) -> dict[str, Any]:
         """This node about itself."""
         node = self._node
+        now_ms = node.clock.monotonic_ms()
         state = "fenced" if node.fenced_because else "up" if node.view.is_member else "left"
         connected = [number for number in node.view.other_numbers if node.transport.connected(number)]
         return {
@@ -49,9 +50,11 @@ class Inspection:
             "state": state,
             "reason": node.fenced_because,
             "version": self._version,
-            "uptime_s": round((node.clock.monotonic_ms() - self._started_ms) / 1000, 1),
+            "uptime_s": round((now_ms - self._started_ms) / 1000, 1),
             "ring_version": node.view.version,
             "in_flight_requests": node.in_flight,
+            "requests": node.measures.requests(),
+            "latency_ms": {kind: recent.describe(now_ms) for kind, recent in node.measures.recent.items()},
             "disk_free_fraction": round(node.engine.free_fraction(), 4),
             "connected_to": node.names(connected),
             "peers": self._peers(),

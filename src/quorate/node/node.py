@@ -19,6 +19,7 @@ from quorate.core.buckets import BucketProperties
 from quorate.core.causality.hybrid_logical_clock import HybridLogicalClock
 from quorate.core.errors import CallerError, PeerError, StorageError
 from quorate.core.keyspace import check_bucket_name, check_key
+from quorate.core.measures import Measures
 from quorate.core.membership.ring_consensus import RingValue
 from quorate.core.ports import Clock, Engine, Rng, Scheduler, Space, Transport
 from quorate.core.ring.ring import Member
@@ -95,6 +96,7 @@ class Node:
         shared.hybrid_clock = HybridLogicalClock(shared.options.clock_skew_max_ms)
         shared.requests = RequestTable(clock, scheduler, rng, shared.on_stall, partial(listen, shared))
         shared.concurrency = ConcurrencyLimit(shared.options.in_flight_requests_max, clock.monotonic_ms())
+        shared.measures = Measures(clock.monotonic_ms())
         shared.background = BackgroundAdmission(clock.monotonic_ms())
         shared.filling = Filling(shared)
         self._absence = Absence(shared, self._empty, self.fence)
@@ -265,6 +267,16 @@ class Node:
     @property
     def serves(self) -> bool:
         return self._shared.view.told
+
+    # --- for metrics ---
+
+    @property
+    def measures(self) -> Measures:
+        return self._shared.measures
+
+    def report(self) -> dict[str, Any]:
+        """What this node says about itself (as in `status`)."""
+        return self._inspection.report()
 
     # --- for checks ---
 

@@ -289,9 +289,13 @@ class PutOperation(PutTally):
     def _answer(self, result: PutResult | Failure, awaited: Sequence[int]) -> None:
         node = self.node
         node.in_flight -= 1
-        if self.evidence.weight:
+        weight = self.evidence.weight
+        if weight:
             now_ms = node.clock.monotonic_ms()
-            node.on_answered(now_ms - self.evidence.started_ms, now_ms, awaited)
+            latency_ms = now_ms - self.evidence.started_ms
+            node.on_answered(latency_ms, now_ms, awaited)
+            node.measures.put_latency.record(latency_ms, weight)
+        node.measures.puts["ok" if isinstance(result, PutResult) else result.kind] += 1
         self.reply(result)
 
     def _close(self) -> None:

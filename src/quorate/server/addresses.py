@@ -7,6 +7,8 @@ import ipaddress
 from quorate.core.errors import CallerError, StartupError
 from quorate.core.wire.address import split_address
 
+LOOPBACK = "127.0.0.1"
+
 
 def parse_address(text: str, what: str = "an address") -> tuple[str, int]:
     """(host, port) of `host:port` or `[v6]:port`; raises `StartupError` that names `what`."""

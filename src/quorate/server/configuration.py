@@ -57,6 +57,8 @@ class NodeConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """What other machines connect to, if it is not the address listened on."""
     http_advertise: str = ""
     peer_advertise: str = ""
+    http_hosts: list[str] = []
+    """Other names that the HTTP port may be asked by (the header Host): those of proxies, for instance."""
     host: str = ""
     zone: str = ""
     weight: int = 1
@@ -70,6 +72,7 @@ class NodeConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Only for a cluster that is being created: seconds after which what is deleted may be forgotten; 0: a day."""
     value_bytes_max: int = VALUE_BYTES_MAX_DEFAULT
     clock_skew_max_ms: int = CLOCK_SKEW_MAX_MS
+    log_format: Literal["text", "json"] = "text"
     insecure: bool = False
 
     def secret_bytes(self) -> bytes:
@@ -174,6 +177,9 @@ def _check(configuration: NodeConfiguration) -> None:
     for name in (*names, "join"):
         if text := getattr(configuration, name):
             parse_address(text, name)
+    for name in configuration.http_hosts:
+        if not name or len(name) > LABEL_LENGTH_MAX or not name.isprintable() or any(mark in name for mark in "/: "):
+            raise StartupError(f"http_hosts are names of hosts without a port; got '{name[:64]}'")
     _check_labels(configuration)
     if configuration.join and (configuration.partitions or configuration.grace_s):
         raise StartupError("partitions and grace_s are settled when a cluster is made; a node that joins has none")

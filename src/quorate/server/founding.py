@@ -23,7 +23,8 @@ import msgspec
 from quorate.core.errors import CallerError, StartupError
 from quorate.core.limits import PARTITIONS_DEFAULT
 from quorate.core.ring.ring import Member
-from quorate.server.addresses import is_wildcard, parse_address
+from quorate.core.wire.address import PORT_MAX, join_address
+from quorate.server.addresses import LOOPBACK, is_wildcard, parse_address
 from quorate.server.cluster_file import (
     ClusterFile,
     OwnAddresses,
@@ -35,6 +36,7 @@ from quorate.server.configuration import NodeConfiguration, check_advertised, ch
 from quorate.server.data_directory import IDENTITY_FORMAT, DataDirectory, Identity, new_id, read_retirement
 
 NAME_DEFAULT = "n1"
+HTTP_OFFSET = 100
 LISTEN_DEFAULT = {"client": "127.0.0.1:7401", "http": "127.0.0.1:7501", "peer": "127.0.0.1:7601"}
 
 
@@ -209,11 +211,19 @@ def addresses_of_new(configuration: NodeConfiguration, password: str) -> tuple[d
     `password`: what its clients will need; its cluster has a secret in any case.
     """
     listen = {what: getattr(configuration, f"{what}_listen") or text for what, text in LISTEN_DEFAULT.items()}
+    if not configuration.http_listen:
+        listen["http"] = http_default(listen["client"])
     check_exposure(listen, password, b"there is one", configuration.insecure)
     told = {
         what: check_advertised(text, getattr(configuration, f"{what}_advertise"), what) for what, text in listen.items()
     }
     return listen, told
+
+
+def http_default(client_listen: str) -> str:
+    """Where a node listens for HTTP if nobody has said: on loopback, as far above its client port as by default."""
+    port = parse_address(client_listen, "client_listen")[1] + HTTP_OFFSET
+    return join_address(LOOPBACK, port) if port <= PORT_MAX else LISTEN_DEFAULT["http"]
 
 
 def _found_alone(configuration: NodeConfiguration) -> ClusterFile:

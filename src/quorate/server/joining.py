@@ -44,7 +44,7 @@ from quorate.server.data_directory import (
 )
 from quorate.server.founding import addresses_of_new, given_cluster
 from quorate.server.listeners import bind
-from quorate.server.output import EventWriter, set_up_logging
+from quorate.server.output import EventWriter, log_name, set_up_logging
 from quorate.server.stopping import unless_stopped, watch_stop
 
 log = logging.getLogger("quorate.server")
@@ -69,7 +69,7 @@ def wait_to_be_joined(
     """What the node in this new directory has become; None if it was told to stop. Raises `StartupError`."""
     application = prepare(configuration, directory)
     candidacy = application.candidacy
-    set_up_logging("" if attached else candidacy.name)
+    set_up_logging(log_name(candidacy.name, attached, configuration.log_format), configuration.log_format)
     directory.stand(Candidate(CANDIDATE_FORMAT, candidacy.id, candidacy.name))
 
     async def wait() -> tuple[Identity, ClusterFile] | None:
@@ -97,8 +97,8 @@ def prepare(configuration: NodeConfiguration, directory: DataDirectory) -> Appli
     decode_secret(secret)
     password = configuration.password or (given.password if given is not None else "")
     listen, told = addresses_of_new(configuration, password)
-    for what in ("client", "peer"):
-        bind(listen[what], what).close()
+    for what, words in (("client", "client"), ("http", "HTTP client"), ("peer", "peer")):
+        bind(listen[what], words).close()
     engine: EngineName = configuration.engine or (given.engine if given is not None else "rocksdb")
     candidacy = Candidacy(
         id=known.node_id if known is not None else new_id(),

@@ -28,14 +28,19 @@ from typing import Any
 import uvloop
 
 from quorate import __version__
+from quorate.adapters.metrics.facts import Facts
+from quorate.adapters.metrics.registry import Metrics
 from quorate.adapters.runtime.system import LoopScheduler, SystemClock, SystemRng
 from quorate.adapters.transport.tcp import TcpTransport
+from quorate.api.http.server import HttpServer
 from quorate.api.resp.connection import RespConnection
 from quorate.api.resp.server import RespServer
 from quorate.core.errors import QuorateError, StartupError, StorageError
-from quorate.core.limits import CLIENT_CONNECTIONS_MAX, PEER_CONNECTIONS_MAX
+from quorate.core.limits import CLIENT_CONNECTIONS_MAX, HTTP_CONNECTIONS_MAX, PEER_CONNECTIONS_MAX
 from quorate.core.ports import Clock, Engine
+from quorate.core.ring.metadata import read_ring
 from quorate.core.wire.handshake import Identity as PeerIdentity
+from quorate.dashboard.assets import load_assets
 from quorate.node.node import Node
 from quorate.node.options import NodeOptions
 from quorate.server.configuration import NodeConfiguration, decode_secret
@@ -43,11 +48,13 @@ from quorate.server.data_directory import RETIRED_FORMAT, DataDirectory, Retirem
 from quorate.server.founding import Standing, establish, refuse_retired, settle
 from quorate.server.joining import wait_to_be_joined
 from quorate.server.listeners import BACKLOG, bind
-from quorate.server.output import EventWriter, set_up_logging
+from quorate.server.loop_lag import LoopLag
+from quorate.server.output import EventWriter, log_name, set_up_logging
 from quorate.server.stopping import unless_stopped, watch_stop
+from quorate.server.supervision import Supervision
 
 DRAIN_MS = 2_000
-FILES_WANTED = CLIENT_CONNECTIONS_MAX + PEER_CONNECTIONS_MAX + 2_048
+FILES_WANTED = CLIENT_CONNECTIONS_MAX + HTTP_CONNECTIONS_MAX + PEER_CONNECTIONS_MAX + 2_048
 """Descriptors: all connections that the limits allow, and plenty for the store (hard case 34)."""
 _GC_THRESHOLDS = (50_000, 50, 100)
 """What requests allocate dies by reference counting; the collector only has to find the rare cycle."""
@@ -60,12 +67,14 @@ def run_node(
     attached: bool = False,
     wrap_engine: Callable[[Engine], Engine] | None = None,
     clock: Clock | None = None,
+    supervised: bool = False,
 ) -> int:
     """Run one node in the foreground until it is told to stop; returns the exit code.
 
     `attached`: also stop when stdin ends, so that a node does not outlive the process that started it, and say on
     stdout which peers are connected, as that changes. `wrap_engine` and `clock` are for trials, which watch the store
     of a production node or set its clock wrong: what stands between it and its store, and the clock it goes by.
+    `supervised`: the parent answers what clients ask of local nodes (see `supervision`).
     """
     if not configuration.data:
         raise StartupError("a node needs a data directory; say --data DIR")
@@ -77,8 +86,8 @@ def run_node(
         if joins and joined is None:
             return 0
         standing = settle(configuration, directory, joined)
-        # Who starts attached nodes tells their lines apart.
-        set_up_logging("" if attached else standing.identity.name)
+        log_format = configuration.log_format
+        set_up_logging(log_name(standing.identity.name, attached, log_format), log_format)
         for warning in standing.warnings:
             log.warning("%s", warning)
         if configuration.join and not joins:
@@ -86,11 +95,11 @@ def run_node(
         # The transport binds the peer port itself; here it is only asked whether it can. Keeping it would leave peers
         # that connect too early in a queue that nobody answers.
         bind(standing.listen["peer"], "peer").close()
-        with bind(standing.listen["client"], "client") as clients:
+        with bind(standing.listen["client"], "client") as clients, bind(standing.listen["http"], "HTTP client") as web:
             establish(standing, directory)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                process = NodeProcess(configuration, standing, directory, attached, wrap_engine, clock)
-                return runner.run(process.run(clients))
+                process = NodeProcess(configuration, standing, directory, attached, wrap_engine, clock, supervised)
+                return runner.run(process.run(clients, web))
     finally:
         directory.close()
 
@@ -119,6 +128,10 @@ class _DrainedServer(RespServer):
 
     on_empty: Callable[[], None] = staticmethod(lambda: None)
 
+    @property
+    def clients(self) -> dict[int, RespConnection]:
+        return self.connections
+
     def forget(self, connection: RespConnection) -> None:
         super().forget(connection)
         if not self.connections:
@@ -136,7 +149,10 @@ class NodeProcess:
         attached: bool,
         wrap_engine: Callable[[Engine], Engine] | None = None,
         clock: Clock | None = None,
+        supervised: bool = False,
     ) -> None:
+        self._supervised = supervised
+        self._supervision: Supervision | None = None
         self._configuration = configuration
         self._standing = standing
         self._directory = directory
@@ -147,18 +163,18 @@ class NodeProcess:
         self._stopping: asyncio.Event
         self._exit_code = 0
 
-    async def run(self, clients: socket.socket) -> int:
+    async def run(self, clients: socket.socket, web: socket.socket) -> int:
         """Serve until told to stop; returns the exit code."""
         self._stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_exception)
-        watch_stop(loop, self._stopping, self._attached)
+        watch_stop(loop, self._stopping, self._attached, self._on_line)
         self._files = raise_file_limit()
         engine = self._open_engine(loop)
         if self._wrap_engine is not None:
             engine = self._wrap_engine(engine)
         try:
-            await self._serve(loop, engine, clients)
+            await self._serve(loop, engine, clients, web)
         finally:
             try:
                 engine.close()
@@ -169,28 +185,16 @@ class NodeProcess:
         self._events.emit("stopped")
         return self._exit_code
 
-    async def _serve(self, loop: asyncio.AbstractEventLoop, engine: Engine, clients: socket.socket) -> None:
-        standing, configuration = self._standing, self._configuration
+    async def _serve(
+        self, loop: asyncio.AbstractEventLoop, engine: Engine, clients: socket.socket, web: socket.socket
+    ) -> None:
         clock, scheduler, rng = self._clock, LoopScheduler(loop), SystemRng()
         transport = self._make_transport(clock, scheduler, rng)
-        node = _WatchedNode(
-            member_number=standing.identity.number,
-            founding=standing.cluster.founding(),
-            newborn=standing.newborn,
-            engine=engine,
-            transport=transport,
-            clock=clock,
-            scheduler=scheduler,
-            rng=rng,
-            own=standing.own,
-            on_departed=lambda: self._on_departed(node),
-            options=NodeOptions(
-                value_bytes_max=configuration.value_bytes_max,
-                clock_skew_max_ms=configuration.clock_skew_max_ms,
-                grace_ms=standing.cluster.grace_s * 1000,
-            ),
-        )
+        node = self._make_node(engine, transport, clock, scheduler, rng)
         transport.attach(node)
+        if self._supervised:
+            name = self._standing.identity.name
+            self._supervision = Supervision(name, self._events.emit, scheduler, transport.cut_off)
         self._check_store(node)
         node.on_told_removed = lambda reason: self._on_told_removed(node, reason)
         ready = asyncio.Event()
@@ -200,25 +204,92 @@ class NodeProcess:
         if self._attached:
             node.on_peers_changed = lambda: self._report_peers(node)
             node.when_told(node.on_peers_changed)
-        resp = _DrainedServer(
-            node,
-            clock,
-            scheduler,
-            standing.cluster.password or None,
-            value_bytes_max=configuration.value_bytes_max,
-            # Of few files clients get half, and those about to be turned away a quarter: never the store's.
-            connections_max=min(CLIENT_CONNECTIONS_MAX, self._files // 2),
-        )
+        resp, http = self._make_interfaces(node, clock, scheduler)
+        lag = LoopLag(loop)
+        http.metrics = Metrics(lambda: self._facts(node, lag, resp, http)).scrape
         transport.set_members(node.ring().members, node.ring().departed)
         await transport.start()
         client_server = await loop.create_server(resp.connect, sock=clients, backlog=min(BACKLOG, self._files // 4))
+        web_server = await loop.create_server(http, sock=web, backlog=min(BACKLOG, self._files // 32))
         settle_garbage_collector()
         self._report_ready()
         await self._stopping.wait()
         client_server.close()
-        await self._drain(resp)
+        web_server.close()
+        await asyncio.gather(self._drain(resp), self._drain(http))
+        lag.stop()
         await transport.stop()
         node.stop()
+
+    def _on_line(self, line: bytes) -> None:
+        if self._supervision is not None:
+            self._supervision.on_line(line)
+
+    def _make_node(
+        self, engine: Engine, transport: TcpTransport, clock: Clock, scheduler: LoopScheduler, rng: SystemRng
+    ) -> _WatchedNode:
+        node = _WatchedNode(
+            member_number=self._standing.identity.number,
+            founding=self._standing.cluster.founding(),
+            newborn=self._standing.newborn,
+            engine=engine,
+            transport=transport,
+            clock=clock,
+            scheduler=scheduler,
+            rng=rng,
+            own=self._standing.own,
+            on_departed=lambda: self._on_departed(node),
+            options=NodeOptions(
+                value_bytes_max=self._configuration.value_bytes_max,
+                clock_skew_max_ms=self._configuration.clock_skew_max_ms,
+                grace_ms=self._standing.cluster.grace_s * 1000,
+            ),
+        )
+        return node
+
+    def _make_interfaces(self, node: Node, clock: Clock, scheduler: LoopScheduler) -> tuple[_DrainedServer, HttpServer]:
+        """What clients talk to: the Redis protocol, and HTTP."""
+        resp = _DrainedServer(
+            node,
+            clock,
+            scheduler,
+            self._standing.cluster.password or None,
+            value_bytes_max=self._configuration.value_bytes_max,
+            # Of few files clients get half, and those about to be turned away a quarter: never the store's.
+            connections_max=min(CLIENT_CONNECTIONS_MAX, self._files // 2),
+        )
+        http = HttpServer(
+            node,
+            clock,
+            scheduler,
+            self._standing.cluster.password or None,
+            addresses=[self._standing.listen["http"], self._standing.own.http_address],
+            names=self._configuration.http_hosts,
+            assets=load_assets(),
+            local=self._supervision,
+            value_bytes_max=self._configuration.value_bytes_max,
+            # Of what the clients of the Redis protocol have left, half is for the store and the peers.
+            connections_max=min(HTTP_CONNECTIONS_MAX, self._files // 8),
+        )
+        return resp, http
+
+    def _facts(self, node: Node, lag: LoopLag, resp: RespServer, http: HttpServer) -> Facts:
+        """What one scrape of the metrics reads."""
+        identity, ring = self._standing.identity, read_ring(node.ring())
+        return Facts(
+            report=node.report(),
+            measures=node.measures,
+            loop_lag=lag.histogram,
+            connections={"redis": len(resp.connections), "http": len(http.clients)},
+            partitions_owned=ring.owners.count(identity.number),
+            members=len(ring.members),
+            build={
+                "version": __version__,
+                "engine": identity.engine,
+                "node": identity.name,
+                "cluster_id": identity.cluster_id,
+            },
+        )
 
     def _make_transport(self, clock: Clock, scheduler: LoopScheduler, rng: SystemRng) -> TcpTransport:
         identity, cluster = self._standing.identity, self._standing.cluster
@@ -281,25 +352,27 @@ class NodeProcess:
         self._exit_code = 1
         self._stopping.set()
 
-    async def _drain(self, resp: _DrainedServer) -> None:
+    async def _drain(self, server: _DrainedServer | HttpServer) -> None:
         """Let the clients have the replies to what they have asked already."""
         empty = asyncio.Event()
-        resp.on_empty = empty.set
-        log.info("stopping: %d clients are connected", len(resp.connections))
-        resp.close()
-        if resp.connections:
+        server.on_empty = empty.set
+        what = "HTTP clients" if isinstance(server, HttpServer) else "clients"
+        log.info("stopping: %d %s are connected", len(server.clients), what)
+        server.close()
+        if server.clients:
             try:
                 await asyncio.wait_for(empty.wait(), DRAIN_MS / 1000)
             except TimeoutError:
-                log.warning("%d clients did not take their replies in time", len(resp.connections))
-        resp.abort()
+                log.warning("%d %s did not take their replies in time", len(server.clients), what)
+        server.abort()
 
     def _report_ready(self) -> None:
         identity, listen = self._standing.identity, self._standing.listen
-        exposed = {"client": listen["client"], "peer": listen["peer"]}
         log.info(
-            "quorate %s, node %s of cluster %s: clients %s, peers %s, data %s (%s)",
-            *(__version__, identity.name, identity.cluster_id, *exposed.values(), self._directory.path),
+            "quorate %s, node %s of cluster %s: clients %s, HTTP %s, peers %s, data %s (%s)",
+            *(__version__, identity.name, identity.cluster_id),
+            *(listen[what] for what in ("client", "http", "peer")),
+            self._directory.path,
             identity.engine,
         )
         self._events.emit(
@@ -309,7 +382,7 @@ class NodeProcess:
             cluster_id=identity.cluster_id,
             data=str(self._directory.path),
             engine=identity.engine,
-            **exposed,
+            **listen,
         )
 
     def _report_peers(self, node: Node) -> None:

@@ -7,13 +7,23 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
+
+LINE_BYTES_MAX = 64 * 1024
+"""Of what the parent says on stdin. It has little to say."""
 
 log = logging.getLogger("quorate.server")
 
 
-def watch_stop(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event, attached: bool) -> None:
+def watch_stop(
+    loop: asyncio.AbstractEventLoop,
+    stopping: asyncio.Event,
+    attached: bool,
+    on_line: Callable[[bytes], None] = lambda line: None,
+) -> None:
     """Set `stopping` when the process is told to stop. A second signal ends it at once, which is safe too: it is a
-    crash, and the store is made for that."""
+    crash, and the store is made for that. `on_line` hears lines that the parent writes, if it is `attached`."""
+    rest = bytearray()
 
     def stop(reason: str) -> None:
         if stopping.is_set():
@@ -23,10 +33,17 @@ def watch_stop(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event, attache
         stopping.set()
 
     def on_stdin() -> None:
-        if not os.read(sys.stdin.fileno(), 4096):
+        read = os.read(sys.stdin.fileno(), 4096)
+        if not read:
             loop.remove_reader(sys.stdin.fileno())
             if not stopping.is_set():
                 stop("the end of the process that started this node")
+            return
+        rest.extend(read)
+        *lines, last = rest.split(b"\n")
+        rest[:] = last[:LINE_BYTES_MAX]  # What is longer is no line of a parent's, and will not be taken for one.
+        for line in lines:
+            on_line(bytes(line))
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number.name)

@@ -100,6 +100,7 @@ class TcpTransport:
         self._ticker: Cancellable | None = None
         self._all_released: asyncio.Event | None = None
         self._running = False
+        self._is_cut_off = False
         self._removal_told = False
         self.set_members(members)
 
@@ -147,6 +148,14 @@ class TcpTransport:
         assert self._server is not None
         host, port = self._server.sockets[0].getsockname()[:2]
         return join_address(host, port)
+
+    def cut_off(self, cut: bool) -> None:
+        """Be without any peer, as if the network were gone, until told otherwise: so that people can watch what that
+        does. Dialers go on trying, and find a way again when it is over."""
+        self._is_cut_off = cut
+        if cut:
+            for connection in list(self._open):
+                connection.end(None)
 
     def send(self, member: int, message: Message) -> bool:
         connection = self._ready.get(member)
@@ -197,7 +206,7 @@ class TcpTransport:
 
     def connection_opened(self, connection: PeerConnection) -> bool:
         self._open[connection] = None
-        if not self._running:
+        if not self._running or self._is_cut_off:
             return False
         if connection.dialled is None and len(self._strangers) >= PEER_CONNECTIONS_MAX:
             if self._refusals.first("", "crowd"):
@@ -308,6 +317,8 @@ class TcpTransport:
     async def _connect(self, member: Member, host: str, port: int) -> None:
         if member.number in self._ready:
             return
+        if self._is_cut_off:
+            raise ConnectionError("this node is cut off")
         loop = asyncio.get_running_loop()
         await loop.create_connection(partial(self._connection, Role.DIALER, member), host, port)
 
