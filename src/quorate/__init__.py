@@ -10,6 +10,8 @@ the client.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from quorate import _compiled as _compiled  # Before any other module of the package: it decides how they are loaded.
+
 if TYPE_CHECKING:
     from quorate import aio
     from quorate.client.synchronous import Bucket, Client, connect

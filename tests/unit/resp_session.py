@@ -7,7 +7,8 @@ from typing import Any
 
 import hiredis
 
-from quorate.api.resp.server import RespServer, RespTimeouts
+from quorate.api.resp.server import RespServer
+from quorate.api.resp.timeouts import RespTimeouts
 from tests.unit.fake_store import FakeClock, FakeScheduler, FakeStore
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hiredis
 import pytest
 
-from quorate.api.resp.server import RespTimeouts
+from quorate.api.resp.timeouts import RespTimeouts
 from quorate.core import limits
 from quorate.core.store import Failure
 from tests.unit.resp_session import Session, command

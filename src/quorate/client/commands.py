@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -32,17 +32,17 @@ from quorate.core.ring.transition import StagedRing
 Key = str | bytes
 Context = str | bytes
 
-CLUSTER_TIMEOUT_MIN_MS = 5_000
-UPDATE_ATTEMPTS_MAX = 100
+CLUSTER_TIMEOUT_MIN_MS: Final = 5_000
+UPDATE_ATTEMPTS_MAX: Final = 100
 
-_PUT = b"*%d\r\n$6\r\nKV.PUT\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nOP\r\n$19\r\n%d\r\n%b"
-_DELETE = b"*%d\r\n$6\r\nKV.DEL\r\n$%d\r\n%b\r\n$2\r\nOP\r\n$19\r\n%d\r\n%b"
-_EMPTY_TIMEOUT = option(b"TIMEOUT", b"")
-_STRICT = b"$6\r\nSTRICT\r\n"
-_GET = b"*%d\r\n$6\r\nKV.GET\r\n$%d\r\n%b\r\n%b"
+_PUT: Final = b"*%d\r\n$6\r\nKV.PUT\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nOP\r\n$19\r\n%d\r\n%b"
+_DELETE: Final = b"*%d\r\n$6\r\nKV.DEL\r\n$%d\r\n%b\r\n$2\r\nOP\r\n$19\r\n%d\r\n%b"
+_EMPTY_TIMEOUT: Final = option(b"TIMEOUT", b"")
+_STRICT: Final = b"$6\r\nSTRICT\r\n"
+_GET: Final = b"*%d\r\n$6\r\nKV.GET\r\n$%d\r\n%b\r\n%b"
 
-OPERATION_ID_MIN = 10**18
-OPERATION_ID_FIRST_MAX = 9 * 10**18
+OPERATION_ID_MIN: Final = 10**18
+OPERATION_ID_FIRST_MAX: Final = 9 * 10**18
 """Operation ids have 19 digits and fit in 63 bits. A client counts up from a random one, so that two clients' ids
 meet by chance only, and then do harm only if it is on the same key within its siblings' lives."""
 

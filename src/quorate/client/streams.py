@@ -148,8 +148,8 @@ Pending = tuple["asyncio.Future[Reply]", float, float]
 """(future, sent, given up), both monotonic milliseconds."""
 
 
-class Connection(asyncio.Protocol):
-    """One connection to a node."""
+class Connection:
+    """One connection to a node. Has what `asyncio.Protocol` asks for, and is none by name (see `quorate._compiled`)."""
 
     def __init__(self, node: StreamNode, traffic: Traffic) -> None:
         self.node = node
@@ -246,6 +246,9 @@ class Connection(asyncio.Protocol):
             if silent_ms >= NODE_SILENT_AFTER_MS:
                 self.node.silent_ms = max(silent_ms, self.node.silent_ms)
 
+    def eof_received(self) -> None:
+        """Nothing more comes; the loop closes the connection."""
+
     def pause_writing(self) -> None:
         self.blocked = True
 
@@ -293,9 +296,9 @@ async def open_connection(
     ready = False
     try:
         async with asyncio.timeout(timeout_ms / 1000):
-            _, connection = await traffic.loop.create_connection(
-                lambda: Connection(node, traffic), node.host, node.port
-            )
+            made = Connection(node, traffic)
+            await traffic.loop.create_connection(lambda: cast(asyncio.Protocol, made), node.host, node.port)
+            connection = made
             now = now_ms()
             answers = [
                 connection.send(command.payload(timeout_ms), timeout_ms, now) for command in introduction.commands()

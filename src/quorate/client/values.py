@@ -13,16 +13,16 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import reduce
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from quorate.core.errors import CallerError, PeerError, SiblingsError
 from quorate.core.limits import CONTENT_TYPE_BYTES_MAX
 
-BYTES_TYPE = "application/octet-stream"
-TEXT_TYPE = "text/plain; charset=utf-8"
-JSON_TYPE = "application/json"
+BYTES_TYPE: Final = "application/octet-stream"
+TEXT_TYPE: Final = "text/plain; charset=utf-8"
+JSON_TYPE: Final = "application/json"
 
-_encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encode_json: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 class Codec(Protocol):

@@ -24,16 +24,18 @@ from xxhash import xxh3_64_intdigest
 
 from quorate.core.errors import DamagedRecord
 
+_hash: Final = xxh3_64_intdigest
+"""A name that compiled code need not look up each time."""
 _FORMAT: Final = 1
 _HEADER: Final = Struct(">BQQ")
 _MARKER: Final = Struct(">Q")
 HEADER_BYTES: Final = _HEADER.size
-_HASH_OF_ZERO: Final = xxh3_64_intdigest(_MARKER.pack(0))
+_HASH_OF_ZERO: Final = _hash(_MARKER.pack(0))
 
 
 def digest_of(key: bytes, body: bytes) -> int:
     """The version digest of the record `body` under the storage key `key`: 64 bits, equal on every replica."""
-    return xxh3_64_intdigest(body, xxh3_64_intdigest(key))
+    return _hash(body, _hash(key))
 
 
 def pack(digest: int, local_actor: int, body: bytes) -> bytes:
@@ -55,7 +57,7 @@ def unpack(key: bytes, stored: bytes) -> tuple[int, int, bytes]:
     if local_actor:
         check ^= _mix(local_actor)
     body = stored[HEADER_BYTES:]
-    if xxh3_64_intdigest(body, xxh3_64_intdigest(key)) != check:
+    if _hash(body, _hash(key)) != check:
         raise _damaged(key, stored, "its bytes do not match its checksum")
     return check, local_actor, body
 
@@ -63,7 +65,7 @@ def unpack(key: bytes, stored: bytes) -> tuple[int, int, bytes]:
 def _mix(local_actor: int) -> int:
     # xxh3 of eight bytes is a bijection that spreads every bit, unlike a bare multiplication, whose top bit goes
     # nowhere else: there, two flipped bits could cancel out.
-    return xxh3_64_intdigest(_MARKER.pack(local_actor)) ^ _HASH_OF_ZERO
+    return _hash(_MARKER.pack(local_actor)) ^ _HASH_OF_ZERO
 
 
 def _damaged(key: bytes, stored: bytes, reason: str) -> DamagedRecord:

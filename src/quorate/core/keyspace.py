@@ -11,13 +11,14 @@ Invariants:
 from __future__ import annotations
 
 from binascii import crc_hqx
+from typing import Final
 
 from quorate.core.errors import CallerError
 from quorate.core.limits import BUCKET_NAME_BYTES_MAX, KEY_BYTES_MAX, SLOTS
 
-DEFAULT_BUCKET = b"default"
-_SLOT_MASK = SLOTS - 1
-_FORBIDDEN_IN_BUCKET = frozenset(range(0x20)) | {0x3A, 0x7F}
+DEFAULT_BUCKET: Final = b"default"
+_SLOT_MASK: Final = SLOTS - 1
+_FORBIDDEN_IN_BUCKET: Final = frozenset(range(0x20)) | {0x3A, 0x7F}
 
 
 def split_name(name: bytes) -> tuple[bytes, bytes]:

@@ -16,27 +16,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import frexp
+from typing import Final
 
-STEPS = 4
+STEPS: Final = 4
 """Buckets for each power of two."""
-LOWEST_EXPONENT = -5
-HIGHEST_EXPONENT = 16
-LOWEST_MS = 2.0**LOWEST_EXPONENT
-BOUNDS_MS: tuple[float, ...] = tuple(
+LOWEST_EXPONENT: Final = -5
+HIGHEST_EXPONENT: Final = 16
+LOWEST_MS: Final = 2.0**LOWEST_EXPONENT
+BOUNDS_MS: Final[tuple[float, ...]] = tuple(
     2.0**exponent * (STEPS + step + 1) / STEPS
     for exponent in range(LOWEST_EXPONENT, HIGHEST_EXPONENT)
     for step in range(STEPS)
 )
 """Upper ends of the buckets. Exclusive, but for a latency that is one to the last digit. What lies above the last one
 has a bucket of its own."""
-BUCKETS = len(BOUNDS_MS) + 1
-WINDOW_MS = 10_000.0
+BUCKETS: Final = len(BOUNDS_MS) + 1
+WINDOW_MS: Final = 10_000.0
 """How much time "lately" covers at least."""
-QUANTILES = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
+QUANTILES: Final = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 
-GET_RESULTS = ("ok", "siblings", "not_found", "caller", "unavailable", "overloaded", "unknown")
+GET_RESULTS: Final = ("ok", "siblings", "not_found", "caller", "unavailable", "overloaded", "unknown")
 """How gets end: one value, several, none; or a `core.store.Failure` of that kind."""
-PUT_RESULTS = ("ok", "caller", "unavailable", "overloaded", "unknown")
+PUT_RESULTS: Final = ("ok", "caller", "unavailable", "overloaded", "unknown")
 
 
 class LatencyHistogram:

@@ -12,6 +12,7 @@ understand each other.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 import msgspec
 
@@ -48,15 +49,15 @@ class Status(IntEnum):
     """This replica is being filled anew (a read), or its tree is being rebuilt (an exchange): ask another, or later."""
 
 
-SCAN_KEYS_MAX = 10_000
+SCAN_KEYS_MAX: Final = 10_000
 """Keys that one scan may ask for."""
 
-NO_BASE = -1
+NO_BASE: Final = -1
 """No digest: 0 stands for an absent record."""
 
-FLAG_FSYNC = 1
-FLAG_LAST_WRITE_WINS = 2
-FLAG_HINTED = 4
+FLAG_FSYNC: Final = 1
+FLAG_LAST_WRITE_WINS: Final = 2
+FLAG_HINTED: Final = 4
 """In a `Write` that brings a hint home: what is too old by the receiver's clock is not taken in."""
 
 

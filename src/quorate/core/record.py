@@ -17,70 +17,50 @@ from typing import Final
 
 import msgspec
 
-Actor = int
-"""member number (16 bits) ‖ epoch (48 bits): one life of one store, as far as it can vouch for its own memory."""
+from quorate.core.record_types import EMPTY_CONTEXT, TOMBSTONE, VALUE, Actor, Clock, Context, Dot, Record, Sibling
 
-Dot = tuple[Actor, int]
-"""One event: the counter-th put that `actor` coordinated for this key. Counters start at 1."""
+__all__ = [
+    "EMPTY_CONTEXT",
+    "TOMBSTONE",
+    "VALUE",
+    "Actor",
+    "Clock",
+    "Context",
+    "Dot",
+    "Record",
+    "Sibling",
+    "check",
+    "decode_record",
+    "encode_record",
+    "in_order",
+]
 
-Clock = dict[Actor, int]
-"""A version vector: how many events of each actor are known. One entry per actor, never per client."""
-
-VALUE: Final = 0
-TOMBSTONE: Final = 1
-
-
-class Sibling(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One version of a value, or a tombstone."""
-
-    actor: Actor
-    counter: int
-    time: int
-    """HLC time: Unix milliseconds << 16 | logical."""
-    value: bytes
-    content_type: str = ""
-    """Empty means application/octet-stream."""
-    kind: int = VALUE
-    expiry_ms: int = 0
-    """Unix milliseconds after which the value counts as deleted; 0: never."""
-    operation: int = 0
-    """The client's operation id (0: none): siblings of one operation are one write that was retried."""
-
-    @property
-    def dot(self) -> Dot:
-        return (self.actor, self.counter)
-
-
-class Record(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    clock: Clock
-    siblings: list[Sibling]
-
-
-class Context(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What a reader has seen: the clock of what it read, and the latest HLC time there."""
-
-    clock: Clock
-    time: int = 0
-
-
-EMPTY_CONTEXT: Final = Context({}, 0)
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Record)
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(Record).decode
 
 
 def encode_record(record: Record) -> bytes:
     """The canonical bytes of a record: its clock goes in the order of the actors."""
     clock = record.clock
-    if len(clock) > 1:
+    if not in_order(clock):
         record = Record(dict(sorted(clock.items())), record.siblings)
-    return _encoder.encode(record)
+    return _encode(record)
+
+
+def in_order(clock: Clock) -> bool:
+    """Do the entries go in the order of the actors? Nearly always: most come from a record that was decoded."""
+    last = 0
+    for actor in clock:
+        if actor < last:
+            return False
+        last = actor
+    return True
 
 
 def decode_record(body: bytes) -> Record:
     """The record in `body`; raises `msgspec.DecodeError` if it is none."""
     try:
-        return _decoder.decode(body)
+        return _decode(body)
     except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(f"no record: {error}") from error
 

@@ -24,6 +24,7 @@ from quorate.core.ports import Engine, Scheduler, Space, WriteOperation
 Waiter = tuple[Callable[[Any, bool], None], Any]
 """(callback, argument): called as callback(argument, durable) exactly once."""
 
+_DATA: Final = Space.DATA
 _NOT_QUEUED: Final = b""
 """Stands for "look into the engine": no stored bytes are empty, and None is a queued removal."""
 
@@ -65,7 +66,7 @@ class CommitQueue:
     def get(self, key: bytes) -> bytes | None:
         """The stored bytes of a data key, this turn's writes included. Raises `StorageError`."""
         queued = self._queued.get(key, _NOT_QUEUED)
-        return queued if queued is not _NOT_QUEUED else self._engine_get(Space.DATA, key)
+        return queued if queued is not _NOT_QUEUED else self._engine_get(_DATA, key)
 
     def put(
         self, key: bytes, stored: bytes | None, synced: bool, callback: Callable[[Any, bool], None], argument: Any
@@ -132,8 +133,7 @@ class CommitQueue:
         waiters, self._waiters = self._waiters, []
         synced_waiters, self._synced_waiters = self._synced_waiters, []
         if self._queued or self._hints or (self.failed and (waiters or synced_waiters)):
-            data = Space.DATA
-            batch: list[WriteOperation] = [(data, key, stored) for key, stored in self._queued.items()]
+            batch: list[WriteOperation] = [(_DATA, key, stored) for key, stored in self._queued.items()]
             if self._hints:
                 batch += [(Space.HINTS, key, stored) for key, stored in self._hints.items()]
                 self._hints = {}

@@ -6,7 +6,7 @@ A plain bundle made once by `Node`, so that an operation holds one reference and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from quorate.core.admission.background import BackgroundAdmission
 from quorate.core.admission.budget import TokenBudget
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from quorate.node.plan_filling import PlanFilling
     from quorate.node.ring_keeper import RingKeeper
 
-HEDGE_FRACTION = 0.05
-RETRY_FRACTION = 0.05
+HEDGE_FRACTION: Final = 0.05
+RETRY_FRACTION: Final = 0.05
 """Extra requests of both kinds together stay below a tenth of the real ones."""
 
 

@@ -8,7 +8,7 @@ anything is done: bad arguments, too much in flight, too few nodes within reach.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from quorate.core.causality.dotted_version_vectors import context_of
 from quorate.core.errors import CallerError, Overloaded, StorageError
@@ -22,10 +22,9 @@ from quorate.node.forward import ForwardOperation
 from quorate.node.get_operation import GetOperation, GetReply
 from quorate.node.put_operation import PutOperation, PutReply, make_put
 from quorate.node.put_plan import plan_put
-from quorate.node.records import Base
 
-NOT_TOLD = "this node has a new disk and waits for its peers to tell it how the cluster stands; ask another node"
-LEFT = "this node has left the cluster, and no replica can be reached from it; ask another node"
+NOT_TOLD: Final = "this node has a new disk and waits for its peers to tell it how the cluster stands; ask another node"
+LEFT: Final = "this node has left the cluster, and no replica can be reached from it; ask another node"
 
 
 def _written(operation: PutOperation, written: bool) -> None:
@@ -166,7 +165,8 @@ class Coordinator:
             if placement.coordinates:
                 found = node.records.base(key)
             else:
-                found = Base(*node.hints.held(placement.homes, key, plan.orphans[0]), NO_BASE)
+                held, its_marker = node.hints.held(placement.homes, key, plan.orphans[0])
+                found = held, its_marker, NO_BASE
                 since_ms = node.hints.oldest_ms(placement.homes, key)
             new, body, marker, base = node.records.coordinate(found, request, ttl_ms, bucket.last_write_wins)
         except CallerError as error:
@@ -181,17 +181,18 @@ class Coordinator:
         result = PutResult(context_of(new), len(new.siblings))
         home = 0 if placement.coordinates else plan.orphans.pop(0)
         own_home = home or node.self_number
-        what = (key, body, base, result)
-        operation = make_put(node, bucket, placement, plan, *what, w, timeout_ms, strict, reply, own_home)
+        operation = make_put(
+            node, bucket, placement, plan, key, body, base, result, w, timeout_ms, strict, reply, own_home
+        )
         if home:
             operation.since_ms = since_ms
             self._keep_as_fallback(operation, home, marker, bucket.synced)
         elif bucket.synced:
             # The others may have it before it is synced here: a lost machine raises the epoch floor anyway.
-            node.records.write(key, body, marker, False, _written, operation, found.digest)
+            node.records.write(key, body, marker, False, _written, operation, found[2])
             node.commits.wait(True, _committed, operation)
         else:
-            node.records.write(key, body, marker, False, _written_and_committed, operation, found.digest)
+            node.records.write(key, body, marker, False, _written_and_committed, operation, found[2])
 
     def _keep_as_fallback(self, operation: PutOperation, home: int, marker: int, synced: bool) -> None:
         """Commit a put that this node coordinates without being a replica: its own copy is a hint for `home`."""

@@ -10,11 +10,12 @@ say nothing new, and each would pay for it. Silence is always reported.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from quorate.node.context import NodeContext
 
-OBSERVED_UNDER_LOAD = 8
-LOAD_REQUESTS_PER_TICK = 100
+OBSERVED_UNDER_LOAD: Final = 8
+LOAD_REQUESTS_PER_TICK: Final = 100
 """Requests in a tick of `health` above which not all of them are observed."""
 
 

@@ -13,6 +13,7 @@ The answer leaves before any repair. Repair sends the merged record and mints no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 import msgspec
 
@@ -34,9 +35,13 @@ from quorate.node.cluster_view import BucketView, Placement
 from quorate.node.context import NodeContext
 from quorate.node.evidence import Evidence
 
+_OK: Final = int(Status.OK)
+_ABSENT: Final = int(Status.ABSENT)
+_STALE_RING: Final = int(Status.STALE_RING)
+
 GetReply = Callable[[GetResult | Failure], None]
 
-NOTHING = GetResult(EMPTY_CONTEXT, [])
+NOTHING: Final = GetResult(EMPTY_CONTEXT, [])
 
 
 def _ignore(argument: object, durable: bool) -> None:
@@ -148,16 +153,16 @@ class GetOperation(GetTally):
         """A replica's answer, or its refusal."""
         status = message.status
         self.evidence.answered(member)
-        if status == Status.OK:
+        if status == _OK:
             if message.body and digest_of(self.key, message.body) != message.digest:
                 raise PeerError("a record's digest does not match its bytes")
             if message.body and member not in self.placement.replicas and self._too_old(message.body):
                 verdict = self.on_answer(member, ABSENT_DIGEST, b"")
             else:
                 verdict = self.on_answer(member, message.digest, message.body)
-        elif status == Status.ABSENT:
+        elif status == _ABSENT:
             verdict = self.on_answer(member, ABSENT_DIGEST, b"")
-        elif status == Status.STALE_RING and not self.answered:
+        elif status == _STALE_RING and not self.answered:
             node = self.node
             node.rings.when_newer(self.version, self._begin_again)
             return

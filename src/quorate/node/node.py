@@ -31,6 +31,7 @@ from quorate.node.collector import Collector
 from quorate.node.commit_queue import CommitQueue
 from quorate.node.context import NodeContext
 from quorate.node.coordinator import Coordinator
+from quorate.node.dispatch import Dispatch, Handler
 from quorate.node.epochs import Epochs
 from quorate.node.exchange_responder import ExchangeResponder
 from quorate.node.filling import Filling
@@ -90,11 +91,14 @@ class Node:
         shared.engine, shared.transport = engine, transport
         shared.clock, shared.scheduler, shared.rng = clock, scheduler, rng
         shared.rings = RingKeeper(shared, founding, newborn, self.fence)
-        shared.rings.on_message = self.on_message
         shared.view = shared.rings.view
         shared.disconnected = dict.fromkeys(shared.view.other_numbers, True)
         shared.hybrid_clock = HybridLogicalClock(shared.options.clock_skew_max_ms)
         shared.requests = RequestTable(clock, scheduler, rng, shared.on_stall, partial(listen, shared))
+        self._dispatch = Dispatch(shared.requests.pending)
+        self.on_message: Callable[[int, messages.Message, float], None] = self._dispatch.deliver
+        """`PeerHandler.on_message`, without a step in between."""
+        shared.rings.on_message = self.on_message
         shared.concurrency = ConcurrencyLimit(shared.options.in_flight_requests_max, clock.monotonic_ms())
         shared.measures = Measures(clock.monotonic_ms())
         shared.background = BackgroundAdmission(clock.monotonic_ms())
@@ -112,7 +116,7 @@ class Node:
         self._forwards_seen: dict[tuple[int, int], bool] = {}
         self.get: Callable[[GetRequest, GetReply], None] = self._coordinator.get
         self.put: Callable[[PutRequest, PutReply], None] = self._coordinator.put
-        self._handlers = self._make_handlers()
+        self._register_handlers()
 
     def start(self, ready: Callable[[], None]) -> None:
         """Begin background work; `ready` is called when the node may take requests."""
@@ -154,9 +158,6 @@ class Node:
             log.error("this node is fenced and takes no writes until it is restarted: %s", error)
 
     # --- PeerHandler ---
-
-    def on_message(self, member: int, message: messages.Message, age_ms: float) -> None:
-        self._handlers[type(message)](member, message, age_ms)
 
     def on_connected(self, member: int) -> None:
         self._shared.rings.on_connected(member)
@@ -345,18 +346,11 @@ class Node:
         reports = (self._anti_entropy.report, self._sweep.report, self._membership.reconfiguration.report)
         self._inspection = Inspection(shared, self._coordinator, __version__, *reports)
 
-    def _make_handlers(self) -> dict[type, Callable[[int, Any, float], None]]:
-        """Message type → handler(member, message, age_ms). Replies go to the operation whose number they carry."""
-        pending = self._shared.requests.pending
-
-        def on_reply(member: int, message: Any, age_ms: float) -> None:
-            operation: Any = pending.get(message.id)
-            if operation is not None:
-                operation.on_reply(member, message)
-
+    def _register_handlers(self) -> None:
+        on_reply = self._dispatch.on_reply
         exchanges = self._exchanges
         replica, inspection = self._replica, self._inspection
-        return {
+        handlers: dict[type, Handler] = {
             messages.Write: replica.on_write,
             messages.Read: replica.on_read,
             messages.HintedWrite: replica.on_hinted_write,
@@ -388,6 +382,7 @@ class Node:
             messages.StatusReply: on_reply,
             messages.ProbeReply: on_reply,
         }
+        self._dispatch.register(handlers)
 
     def _empty(self) -> None:
         """Forget what this store holds for clients and others hold as well; who it is, and its epochs, stay (see

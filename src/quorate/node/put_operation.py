@@ -11,7 +11,7 @@ acknowledged it, or here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Final
 
 from quorate.core.errors import Overloaded, StorageError
 from quorate.core.keyspace import split_storage_key
@@ -26,8 +26,9 @@ from quorate.node.put_plan import PutPlan, plan_again, stand_in
 
 PutReply = Callable[[PutResult | Failure], None]
 
-_OK = int(Status.OK)
-_STALE_RING = int(Status.STALE_RING)
+_OK: Final = int(Status.OK)
+_STALE_RING: Final = int(Status.STALE_RING)
+_OVERLOADED: Final = int(Status.OVERLOADED)
 
 
 class PutOperation(PutTally):
@@ -156,7 +157,7 @@ class PutOperation(PutTally):
 
     def on_reply(self, member: int, message: WriteReply) -> None:
         self.evidence.answered(member)
-        if message.status == Status.OVERLOADED:
+        if message.status == _OVERLOADED:
             # What is shed there must not fall on the next node as well, or overload spreads (hard case 32).
             self._lost(member, self.node.retries.take())
             return
@@ -270,8 +271,21 @@ class PutOperation(PutTally):
         placement = bucket.placements[partition]
         plan = plan_again(node, placement, self.strict)
         own_home = node.self_number if placement.stores else 0
-        what = (self.key, body, NO_BASE, self.result)
-        again = make_put(node, bucket, placement, plan, *what, w, left_ms, self.strict, self.reply, own_home)
+        again = make_put(
+            node,
+            bucket,
+            placement,
+            plan,
+            self.key,
+            body,
+            NO_BASE,
+            self.result,
+            w,
+            left_ms,
+            self.strict,
+            self.reply,
+            own_home,
+        )
         again.since_ms = self.since_ms
         again.on_written(True)
         if self.committed is None:
@@ -295,7 +309,7 @@ class PutOperation(PutTally):
             latency_ms = now_ms - self.evidence.started_ms
             node.on_answered(latency_ms, now_ms, awaited)
             node.measures.put_latency.record(latency_ms, weight)
-        node.measures.puts["ok" if isinstance(result, PutResult) else result.kind] += 1
+        node.measures.puts[result.kind if isinstance(result, Failure) else "ok"] += 1
         self.reply(result)
 
     def _close(self) -> None:
@@ -328,8 +342,23 @@ class JointPutOperation(PutOperation):
 
     __slots__ = ("_joint", "_lent")
 
-    def __init__(self, node: NodeContext, bucket: BucketView, placement: Placement, *rest: Any) -> None:
-        super().__init__(node, bucket, placement, *rest)
+    def __init__(
+        self,
+        node: NodeContext,
+        bucket: BucketView,
+        placement: Placement,
+        plan: PutPlan,
+        key: bytes,
+        body: bytes,
+        base: int,
+        result: PutResult,
+        w: int,
+        timeout_ms: int,
+        strict: bool,
+        reply: PutReply,
+        own_home: int,
+    ) -> None:
+        super().__init__(node, bucket, placement, plan, key, body, base, result, w, timeout_ms, strict, reply, own_home)
         self._lent = list(self.plan.orphans)
         """Homes that nobody can stand in for: their sides borrow."""
         asked = {member: self._home_of(member) for member in self.awaited}
@@ -373,6 +402,24 @@ class JointPutOperation(PutOperation):
         return verdict
 
 
-def make_put(node: NodeContext, bucket: BucketView, placement: Placement, *rest: Any) -> PutOperation:
+def make_put(
+    node: NodeContext,
+    bucket: BucketView,
+    placement: Placement,
+    plan: PutPlan,
+    key: bytes,
+    body: bytes,
+    base: int,
+    result: PutResult,
+    w: int,
+    timeout_ms: int,
+    strict: bool,
+    reply: PutReply,
+    own_home: int,
+) -> PutOperation:
     """The operation for a put to this partition; the arguments are those of `PutOperation`."""
-    return (JointPutOperation if placement.sides else PutOperation)(node, bucket, placement, *rest)
+    if placement.sides:
+        return JointPutOperation(
+            node, bucket, placement, plan, key, body, base, result, w, timeout_ms, strict, reply, own_home
+        )
+    return PutOperation(node, bucket, placement, plan, key, body, base, result, w, timeout_ms, strict, reply, own_home)

@@ -13,25 +13,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from quorate.node.cluster_view import Placement
 from quorate.node.context import NodeContext
 
 
-class PutPlan(msgspec.Struct, gc=False):
+class PutPlan:
     """Targets of one put. `copies` is how many distinct nodes would hold it, the coordinator included; where the
     partition has two sides, for the side that has fewer.
 
     The plan of a healthy partition is one object for all its puts: not to be changed.
     """
 
-    direct: tuple[int, ...]
-    hinted: dict[int, int]
-    """Fallback → home."""
-    orphans: list[int]
-    unusable: list[int]
-    copies: int
+    __slots__ = ("copies", "direct", "hinted", "orphans", "unusable")
+
+    def __init__(
+        self, direct: tuple[int, ...], hinted: dict[int, int], orphans: list[int], unusable: list[int], copies: int
+    ) -> None:
+        self.direct = direct
+        self.hinted = hinted
+        """Fallback → home."""
+        self.orphans = orphans
+        self.unusable = unusable
+        self.copies = copies
 
 
 def plan_put(node: NodeContext, placement: Placement, strict: bool) -> PutPlan:

@@ -13,10 +13,12 @@ forgotten (`clear`).
 
 from __future__ import annotations
 
+from typing import Final
+
 Stored = tuple[int, int, bytes]
 """(digest, local marker, body)"""
 
-ENTRY_OVERHEAD_BYTES = 300
+ENTRY_OVERHEAD_BYTES: Final = 300
 """What Python takes for an entry beside the key's and the body's bytes."""
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -42,25 +42,14 @@ from quorate.node.epochs import Epochs
 from quorate.node.record_cache import RecordCache, Stored
 from quorate.node.trees import Trees
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 
-class Base(NamedTuple):
-    """What a node holds of a key before a put: the record, its marker, and its digest (or `NO_BASE`)."""
+Base = tuple[Record | None, int, int]
+"""What a node holds of a key before a put: the record, its marker, and its digest (or `NO_BASE`)."""
 
-    record: Record | None
-    marker: int
-    digest: int
-
-
-class Coordinated(NamedTuple):
-    """What a put leads to: the new record, its bytes, its marker, and the digest it was built on (or `NO_BASE`)."""
-
-    record: Record
-    body: bytes
-    marker: int
-    base: int
-
+Coordinated = tuple[Record, bytes, int, int]
+"""What a put leads to: the new record, its bytes, its marker, and the digest it was built on (or `NO_BASE`)."""
 
 CommitCallback = Callable[[Any, bool], None]
 
@@ -130,10 +119,10 @@ class RecordStore:
         try:
             stored = self.read(key)
         except DamagedRecord:
-            return Base(None, 0, NO_BASE)
+            return None, 0, NO_BASE
         if stored is None:
-            return Base(None, 0, ABSENT_DIGEST)
-        return Base(decode_record(stored[2]), stored[1], stored[0])
+            return None, 0, ABSENT_DIGEST
+        return decode_record(stored[2]), stored[1], stored[0]
 
     def coordinate(self, found: Base, request: PutRequest, ttl_ms: int, last_write_wins: bool) -> Coordinated:
         """Make the record that `request` leads to. Nothing is written yet.
@@ -143,7 +132,7 @@ class RecordStore:
         record, marker, digest = found
         if request.operation and record is not None and has_operation(record, request.operation) is not None:
             # A retry of what this store has done already: the same event, not a second one.
-            return Coordinated(record, encode_record(record), marker, NO_BASE)
+            return record, encode_record(record), marker, NO_BASE
         context = request.context or EMPTY_CONTEXT
         if request.overwrite_seen:
             context = context_of(record)
@@ -169,7 +158,7 @@ class RecordStore:
             raise CallerError(
                 f"this key already has {siblings - 1} siblings; read it and put with the context of what was read"
             )
-        return Coordinated(new, encode_record(new), marker, digest if nothing_unseen else NO_BASE)
+        return new, encode_record(new), marker, digest if nothing_unseen else NO_BASE
 
     def write(
         self,

@@ -6,6 +6,9 @@ passed on the way is dropped, not done; nobody waits for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Final
+
 import msgspec
 
 from quorate.core import messages
@@ -16,6 +19,9 @@ from quorate.core.errors import DamagedRecord, Overloaded, PeerError, StorageErr
 from quorate.core.keyspace import prefix_end, split_storage_key, storage_key
 from quorate.core.limits import IN_FLIGHT_REQUESTS_MAX
 from quorate.core.messages import (
+    FLAG_FSYNC,
+    FLAG_HINTED,
+    FLAG_LAST_WRITE_WINS,
     HintedRead,
     HintedWrite,
     Read,
@@ -31,8 +37,12 @@ from quorate.core.ports import Space
 from quorate.core.record import decode_record, encode_record
 from quorate.node.context import NodeContext
 
-_OK = int(Status.OK)
-_ABSENT = int(Status.ABSENT)
+_OK: Final = int(Status.OK)
+_ABSENT: Final = int(Status.ABSENT)
+_STALE_RING: Final = int(Status.STALE_RING)
+_FENCED: Final = int(Status.FENCED)
+fields_of: Final[Callable[[Write | Read], tuple[Any, ...]]] = msgspec.structs.astuple
+"""All fields at once, which costs compiled code as much as one of them."""
 
 
 class Replica:
@@ -56,39 +66,38 @@ class Replica:
         return bool(self._node.fenced_because) or not self._view.told
 
     def on_write(self, member: int, message: Write, age_ms: float) -> None:
-        if message.remaining_ms <= age_ms:
+        number, remaining_ms, ring_version, key, body, flags, base = fields_of(message)
+        if remaining_ms <= age_ms:
             self._count("expired_requests_dropped")
             return
-        number = message.id
-        if message.ring_version != self._view.version:
+        if ring_version != self._view.version:
             if self._rings.admits(member, message, age_ms) is False:
-                self._send(member, WriteReply(number, Status.STALE_RING))
+                self._send(member, WriteReply(number, _STALE_RING))
             return
-        if self._refuses_writes():
-            self._send(member, WriteReply(number, Status.FENCED))
+        if self._node.fenced_because or not self._view.told:
+            self._send(member, WriteReply(number, _FENCED))
             return
-        flags = message.flags
-        if flags & messages.FLAG_HINTED and self._too_old(message.body):
+        if flags & FLAG_HINTED and self._too_old(body):
             # Taken note of, and not taken in: its holder's clock is behind, and may forget it (hard case 15).
             self._count("hints_refused_as_too_old")
             self._send(member, WriteReply(number, _OK))
             return
-        synced = bool(flags & messages.FLAG_FSYNC)
+        synced = bool(flags & FLAG_FSYNC)
         if synced and self._commits.unsynced_waiters() >= IN_FLIGHT_REQUESTS_MAX:
             self._send(member, WriteReply(number, Status.OVERLOADED))
             return
         try:
             self._records.merge(
-                message.key,
-                message.body,
-                bool(flags & messages.FLAG_LAST_WRITE_WINS),
+                key,
+                body,
+                bool(flags & FLAG_LAST_WRITE_WINS),
                 synced,
                 self._committed,
                 (member, number),
-                message.base,
+                base,
             )
         except StorageError:
-            self._send(member, WriteReply(number, Status.FENCED))
+            self._send(member, WriteReply(number, _FENCED))
 
     def _too_old(self, body: bytes) -> bool:
         try:
@@ -99,7 +108,7 @@ class Replica:
     def _committed(self, origin: tuple[int, int], durable: bool) -> None:
         member, number = origin
         if number:
-            self._send(member, WriteReply(number, _OK if durable else Status.FENCED))
+            self._send(member, WriteReply(number, _OK if durable else _FENCED))
 
     def on_hinted_write(self, member: int, message: HintedWrite, age_ms: float) -> None:
         """Keep a record for a home that the coordinator cannot reach (SOSP 2007, §4.6)."""
@@ -154,32 +163,33 @@ class Replica:
             self._send(member, ReadReply(message.id, _OK, digest, body if message.full else b""))
 
     def on_read(self, member: int, message: Read, age_ms: float) -> None:
-        if message.remaining_ms <= age_ms:
+        number, remaining_ms, ring_version, key, full = fields_of(message)
+        if remaining_ms <= age_ms:
             self._count("expired_requests_dropped")
             return
-        if message.ring_version != self._view.version:
+        if ring_version != self._view.version:
             if self._rings.admits(member, message, age_ms) is False:
-                self._send(member, ReadReply(message.id, Status.STALE_RING))
+                self._send(member, ReadReply(number, _STALE_RING))
             return
         if not self._view.told:
-            self._send(member, ReadReply(message.id, Status.NOT_READY))
+            self._send(member, ReadReply(number, Status.NOT_READY))
             return
         try:
-            if self._filling.partitions and self._filling.unready(message.key):
-                self._send(member, ReadReply(message.id, Status.NOT_READY))
+            if self._filling.partitions and self._filling.unready(key):
+                self._send(member, ReadReply(number, Status.NOT_READY))
                 return
-            stored = self._records.read_written(message.key)
+            stored = self._records.read_written(key)
         except DamagedRecord:
             # "Absent" would be an answer, and a false one: this replica did acknowledge something once.
-            self._send(member, ReadReply(message.id, Status.DAMAGED))
+            self._send(member, ReadReply(number, Status.DAMAGED))
             return
         except StorageError:
-            self._send(member, ReadReply(message.id, Status.FENCED))
+            self._send(member, ReadReply(number, _FENCED))
             return
         if stored is None:
-            self._send(member, ReadReply(message.id, _ABSENT))
+            self._send(member, ReadReply(number, _ABSENT))
         else:
-            self._send(member, ReadReply(message.id, _OK, stored[0], stored[2] if message.full else b""))
+            self._send(member, ReadReply(number, _OK, stored[0], stored[2] if full else b""))
 
     def scan(self, message: Scan) -> list[ScannedPartition]:
         """The keys asked for, partition by partition, until the limit. Raises `StorageError`."""

@@ -13,14 +13,14 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 from quorate.core.ports import Clock, Rng, Scheduler
 
-TICK_MS = 10.0
-STALL_TICKS = 15
+TICK_MS: Final = 10.0
+STALL_TICKS: Final = 15
 """A turn of the wheel that skips more ticks was held up by a stall of this node."""
-AGED_TURNS = 2
+AGED_TURNS: Final = 2
 """Operations that were open so many turns ago are no longer young: most are answered by then."""
 
 

@@ -33,7 +33,7 @@ from quorate.node.cluster_view import ClusterView
 from quorate.node.commit_queue import CommitQueue
 from quorate.node.tree_documents import Shape, load_trees, remove_trees, save_trees
 
-log = logging.getLogger(__name__)
+log: Final = logging.getLogger(__name__)
 
 TOKENS_PER_STEP_MAX: Final = 4
 STEP_BYTES_MAX: Final = 4 * MIB

@@ -23,7 +23,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
@@ -33,7 +33,6 @@ from quorate.adapters.metrics.registry import Metrics
 from quorate.adapters.runtime.system import LoopScheduler, SystemClock, SystemRng
 from quorate.adapters.transport.tcp import TcpTransport
 from quorate.api.http.server import HttpServer
-from quorate.api.resp.connection import RespConnection
 from quorate.api.resp.server import RespServer
 from quorate.core.errors import QuorateError, StartupError, StorageError
 from quorate.core.limits import CLIENT_CONNECTIONS_MAX, HTTP_CONNECTIONS_MAX, PEER_CONNECTIONS_MAX
@@ -123,21 +122,6 @@ class _WatchedNode(Node):
         self.on_told_removed(reason)
 
 
-class _DrainedServer(RespServer):
-    """A RESP server that also tells its process when the last client has gone."""
-
-    on_empty: Callable[[], None] = staticmethod(lambda: None)
-
-    @property
-    def clients(self) -> dict[int, RespConnection]:
-        return self.connections
-
-    def forget(self, connection: RespConnection) -> None:
-        super().forget(connection)
-        if not self.connections:
-            self.on_empty()
-
-
 class NodeProcess:
     """The parts of a running node, in the order in which they are made and (reversed) taken down."""
 
@@ -209,7 +193,8 @@ class NodeProcess:
         http.metrics = Metrics(lambda: self._facts(node, lag, resp, http)).scrape
         transport.set_members(node.ring().members, node.ring().departed)
         await transport.start()
-        client_server = await loop.create_server(resp.connect, sock=clients, backlog=min(BACKLOG, self._files // 4))
+        connect = cast(Callable[[], asyncio.Protocol], resp.connect)
+        client_server = await loop.create_server(connect, sock=clients, backlog=min(BACKLOG, self._files // 4))
         web_server = await loop.create_server(http, sock=web, backlog=min(BACKLOG, self._files // 32))
         settle_garbage_collector()
         self._report_ready()
@@ -247,9 +232,9 @@ class NodeProcess:
         )
         return node
 
-    def _make_interfaces(self, node: Node, clock: Clock, scheduler: LoopScheduler) -> tuple[_DrainedServer, HttpServer]:
+    def _make_interfaces(self, node: Node, clock: Clock, scheduler: LoopScheduler) -> tuple[RespServer, HttpServer]:
         """What clients talk to: the Redis protocol, and HTTP."""
-        resp = _DrainedServer(
+        resp = RespServer(
             node,
             clock,
             scheduler,
@@ -352,18 +337,19 @@ class NodeProcess:
         self._exit_code = 1
         self._stopping.set()
 
-    async def _drain(self, server: _DrainedServer | HttpServer) -> None:
+    async def _drain(self, server: RespServer | HttpServer) -> None:
         """Let the clients have the replies to what they have asked already."""
         empty = asyncio.Event()
         server.on_empty = empty.set
         what = "HTTP clients" if isinstance(server, HttpServer) else "clients"
-        log.info("stopping: %d %s are connected", len(server.clients), what)
+        clients = server.clients if isinstance(server, HttpServer) else server.connections
+        log.info("stopping: %d %s are connected", len(clients), what)
         server.close()
-        if server.clients:
+        if clients:
             try:
                 await asyncio.wait_for(empty.wait(), DRAIN_MS / 1000)
             except TimeoutError:
-                log.warning("%d %s did not take their replies in time", len(server.clients), what)
+                log.warning("%d %s did not take their replies in time", len(clients), what)
         server.abort()
 
     def _report_ready(self) -> None:

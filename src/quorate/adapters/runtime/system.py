@@ -17,9 +17,9 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-import time
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
+from time import monotonic, time_ns
 from typing import Final
 
 _RESOLUTION_SECONDS: Final = 0.001
@@ -32,10 +32,10 @@ class SystemClock:
     __slots__ = ()
 
     def wall_ms(self) -> int:
-        return time.time_ns() // 1_000_000
+        return time_ns() // 1_000_000
 
     def monotonic_ms(self) -> float:
-        return time.monotonic() * 1000.0
+        return monotonic() * 1000.0
 
 
 class SystemRng:
@@ -90,7 +90,7 @@ class LoopScheduler:
         self._loop.call_soon(callback)
 
     def call_later(self, delay_ms: float, callback: Callable[[], None]) -> _Timer:
-        deadline = time.monotonic() + max(delay_ms, 0.0) / 1000.0
+        deadline = monotonic() + max(delay_ms, 0.0) / 1000.0
         timer = _Timer(self, deadline, self._made, callback)
         self._made += 1
         heappush(self._timers, timer)
@@ -120,13 +120,13 @@ class LoopScheduler:
                 return
             self._wake_up.cancel()
         # Rounded up, lest the loop spin until the millisecond has passed.
-        delay_seconds = max(deadline - time.monotonic() + _RESOLUTION_SECONDS / 2, _RESOLUTION_SECONDS)
+        delay_seconds = max(deadline - monotonic() + _RESOLUTION_SECONDS / 2, _RESOLUTION_SECONDS)
         self._wake_up_at = deadline
         self._wake_up = self._loop.call_later(delay_seconds, self._on_wake_up)
 
     def _on_wake_up(self) -> None:
         self._wake_up = None
-        now, made_before = time.monotonic(), self._made
+        now, made_before = monotonic(), self._made
         try:
             while self._timers:
                 timer = self._timers[0]

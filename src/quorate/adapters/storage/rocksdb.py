@@ -41,9 +41,9 @@ from quorate.adapters.storage.rocksdb_scan import RocksDbScan
 from quorate.core.errors import StorageError
 from quorate.core.ports import OpenReport, Space, WriteOperation
 
-log = logging.getLogger("quorate.storage")
+log: Final = logging.getLogger("quorate.storage")
 
-_LIVE_BYTES = "rocksdb.estimate-live-data-size"
+_LIVE_BYTES: Final = "rocksdb.estimate-live-data-size"
 _FREE_FRACTION_AGE_MAX_SECONDS: Final = 1.0
 
 
@@ -241,7 +241,8 @@ class RocksDbEngine:
         """Drop every reference to RocksDB; the last one closes it and unlocks the directory."""
         for scan in list(self._scans):
             scan.close()
-        del self._commit, self._sequence
+        self._commit = _failed_commit(StorageError(f"the store in {self._path} is closed; open it again"))
+        self._sequence = lambda: 0
         self._reach.close()
         self._getters = [_closed_getter(self._path)] * len(Space)
         self._handles.clear()  # In place: the traceback of a failed write may hold the list.

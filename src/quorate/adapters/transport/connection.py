@@ -41,7 +41,7 @@ from quorate.core.limits import (
     PEER_PING_INTERVAL_MS,
     PEER_SILENCE_TIMEOUT_MS,
 )
-from quorate.core.messages import Candidacy, Message, ReadReply, Write, WriteReply
+from quorate.core.messages import Candidacy, Message, Read, ReadReply, Write, WriteReply
 from quorate.core.ports import Cancellable, Clock, PeerHandler, Scheduler
 from quorate.core.ring.ring import Member
 from quorate.core.wire.age import FrameAge
@@ -53,7 +53,13 @@ SILENCE_TICKS_MAX: Final = PEER_SILENCE_TIMEOUT_MS // PEER_PING_INTERVAL_MS
 _JOIN_BYTES_MAX: Final = 128 * 1024
 """Up to this size, joining header and body costs less than a second buffer in the write."""
 
-log = logging.getLogger("quorate.peer")
+_WRITE: Final[type] = Write
+_WRITE_REPLY: Final[type] = WriteReply
+_READ: Final[type] = Read
+_READ_REPLY: Final[type] = ReadReply
+"""Names that compiled code need not look up each time."""
+
+log: Final = logging.getLogger("quorate.peer")
 
 
 class ConnectionOwner(Protocol):
@@ -80,8 +86,9 @@ class ConnectionOwner(Protocol):
         ...
 
 
-class PeerConnection(asyncio.Protocol):
-    """See the module. `handshake` says which side this is; `dialled` is the member it leads to, if we dialled."""
+class PeerConnection:
+    """See the module. Has what `asyncio.Protocol` asks for, and is none by name (see `quorate._compiled`).
+    `handshake` says which side this is; `dialled` is the member it leads to, if we dialled."""
 
     __slots__ = (
         "_age",
@@ -178,6 +185,15 @@ class PeerConnection(asyncio.Protocol):
         except PeerError as error:
             self._fail(error)
 
+    def eof_received(self) -> None:
+        """Nothing more comes; the loop closes the connection."""
+
+    def pause_writing(self) -> None:
+        """What waits to leave is bounded by `send`, and looked at there."""
+
+    def resume_writing(self) -> None:
+        pass
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.end(exc)
         self._owner.connection_released(self)
@@ -187,10 +203,13 @@ class PeerConnection(asyncio.Protocol):
     def send(self, message: Message) -> bool:
         """See `quorate.core.ports.Transport.send`."""
         # What the hot path sends, by exact type; see `weigh`, which costs a call.
-        if type(message) is WriteReply:
+        kind = type(message)
+        if kind is _WRITE_REPLY:
             weight = LIGHT_BYTES
-        elif type(message) is Write or type(message) is ReadReply:
-            weight = LIGHT_BYTES + len(message.body)
+        elif kind is _WRITE or kind is _READ_REPLY:
+            weight = LIGHT_BYTES + len(message.body)  # type: ignore[union-attr]
+        elif kind is _READ:
+            weight = LIGHT_BYTES
         else:
             weight = weigh(message)
         queued_bytes = self._queued_bytes + weight

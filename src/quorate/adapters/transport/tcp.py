@@ -26,7 +26,7 @@ import socket
 from collections.abc import Sequence
 from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, Final, cast
 
 from quorate.adapters.transport.connection import PeerConnection
 from quorate.adapters.transport.dialer import Dialer
@@ -54,7 +54,7 @@ from quorate.core.wire.handshake import (
     Role,
 )
 
-log = logging.getLogger("quorate.peer")
+log: Final = logging.getLogger("quorate.peer")
 
 
 class TcpTransport:
@@ -280,10 +280,10 @@ class TcpTransport:
         except OSError as error:
             raise StartupError(self._bind_failure(error)) from error
 
-    def _accept(self) -> PeerConnection:
+    def _accept(self) -> asyncio.Protocol:
         return self._connection(Role.ACCEPTOR, None)
 
-    def _connection(self, role: Role, dialled: Member | None) -> PeerConnection:
+    def _connection(self, role: Role, dialled: Member | None) -> asyncio.Protocol:
         assert self._handler is not None
         handshake = Handshake(
             role,
@@ -294,7 +294,8 @@ class TcpTransport:
             None if dialled is None else dialled.number,
             self._roster.removed,
         )
-        return PeerConnection(self, handshake, self._handler, self._clock, self._scheduler, dialled)
+        connection = PeerConnection(self, handshake, self._handler, self._clock, self._scheduler, dialled)
+        return cast(asyncio.Protocol, connection)
 
     def _start_dialing(self, member: Member) -> None:
         eager = self._is_eager(member)

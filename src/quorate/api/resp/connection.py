@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from quorate.api.resp.server import RespServer
 
 
-class RespConnection(asyncio.Protocol):
-    """The protocol object of one client."""
+class RespConnection:
+    """The protocol object of one client: has what `asyncio.Protocol` asks for, and is none by name, since an extension
+    class cannot inherit from one (`quorate._compiled`)."""
 
     def __init__(self, server: RespServer, number: int, commands: dict[bytes, Command]) -> None:
         self.server = server

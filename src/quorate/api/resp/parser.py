@@ -16,19 +16,23 @@ declared length before any element arrives.
 
 from __future__ import annotations
 
+from typing import Final
+
 from quorate.core.errors import CallerError
 from quorate.core.limits import COMMAND_ARGUMENTS_MAX, COMMAND_BYTES_MAX, INLINE_COMMAND_BYTES_MAX
 
-_HEADER_BYTES_MAX = 16
+_HEADER_BYTES_MAX: Final = 16
 """A `*` or `$`, as many digits as any size we accept could have, and the line end; with room to spare."""
-_BULK_BYTES_MIN = len(b"$0\r\n\r\n")
-_ARRAY = ord("*")
-_BULK = ord("$")
-_CR, _LF = b"\r\n"
-_HEADER_NOT_READ = -1
-_COUNTS = {b"*%d" % count: count for count in range(1, 17)}
-_SMALL_SIZES = {b"$%d" % size: size for size in range(1025)}
-"""The usual headers, looked up instead of read."""
+_BULK_BYTES_MIN: Final = len(b"$0\r\n\r\n")
+_ARRAY: Final = ord("*")
+_BULK: Final = ord("$")
+_CR: Final = ord("\r")
+_LF: Final = ord("\n")
+_ZERO: Final = ord("0")
+_ONE: Final = ord("1")
+_NINE: Final = ord("9")
+_HEADER_NOT_READ: Final = -1
+_SHORT_HEADER_BYTES: Final = len(b"*1\r\n")
 
 
 class ProtocolError(CallerError):
@@ -100,18 +104,25 @@ class RequestParser:
         while (at := self._at) < len(data):
             if self._missing:
                 return self._next_arguments()
+            if data[at] != _ARRAY:
+                line = self._next_inline()
+                if line or line is None:
+                    return line
+                continue
+            if (
+                at + _SHORT_HEADER_BYTES <= len(data)
+                and _ONE <= data[at + 1] <= _NINE
+                and data[at + 2] == _CR
+                and data[at + 3] == _LF
+            ):
+                self._missing = data[at + 1] - _ZERO
+                self._at = at + _SHORT_HEADER_BYTES
+                return self._next_arguments()
             stop = data.find(b"\r\n", at, at + _HEADER_BYTES_MAX)
-            count = _COUNTS.get(data[at:stop])
-            if stop < 0 or count is None:
-                if data[at] != _ARRAY:
-                    line = self._next_inline()
-                    if line or line is None:
-                        return line
-                    continue
-                if stop < 0:
-                    self._wait_for_header("multibulk")
-                    return None
-                count = self._count(data[at + 1 : stop])
+            if stop < 0:
+                self._wait_for_header("multibulk")
+                return None
+            count = self._count(data[at + 1 : stop])
             self._at = stop + 2
             if count:
                 self._missing = count
@@ -122,19 +133,26 @@ class RequestParser:
         """Read the arguments of a command that has begun."""
         data, at = self._data, self._at
         available = len(data)
-        find = data.find
         arguments = self._arguments
         size, total = self._bulk_bytes, self._command_bytes
         bytes_max = self.bytes_max
         for missing in range(self._missing, 0, -1):
             if size < 0:
-                stop = find(b"\r\n", at, at + _HEADER_BYTES_MAX)
-                if stop < 0:
-                    self._keep(at, missing, _HEADER_NOT_READ, total)
-                    self._wait_for_header("bulk")
-                    return None
-                size = _SMALL_SIZES.get(data[at:stop], _HEADER_NOT_READ)
-                if size < 0:
+                # Digit by digit: compiled, that is several times faster than to search, slice and look up.
+                stop = at + 1
+                last = min(available, at + _HEADER_BYTES_MAX)
+                size = 0
+                while stop < last and _ZERO <= data[stop] <= _NINE:
+                    size = size * 10 + data[stop] - _ZERO
+                    stop += 1
+                if stop + 1 >= available or data[stop] != _CR or data[stop + 1] != _LF or data[at] != _BULK:
+                    stop = data.find(b"\r\n", at, at + _HEADER_BYTES_MAX)
+                    if stop < 0:
+                        self._keep(at, missing, _HEADER_NOT_READ, total)
+                        self._wait_for_header("bulk")
+                        return None
+                    size = self._size(data[at:stop])
+                elif stop == at + 1:
                     size = self._size(data[at:stop])
                 at = stop + 2
                 total += size

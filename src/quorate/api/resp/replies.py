@@ -21,8 +21,8 @@ EMPTY_ARRAY: Final = b"*0\r\n"
 EMPTY_BULK: Final = b"$0\r\n\r\n"
 _NULL_RESP2: Final = b"$-1\r\n"
 _NULL_RESP3: Final = b"_\r\n"
-_NOT_IN_A_LINE = bytes.maketrans(b"\r\n\0", b"   ")
-_json = msgspec.json.Encoder()
+_NOT_IN_A_LINE: Final = bytes.maketrans(b"\r\n\0", b"   ")
+_json: Final = msgspec.json.Encoder()
 
 
 def null(resp3: bool) -> bytes:

@@ -9,7 +9,7 @@ exact to the millisecond.
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Callable
 
 from quorate.api.resp import replies
 from quorate.api.resp.commands import ALL_COMMANDS, COMMANDS_BEFORE_AUTHENTICATION
@@ -17,20 +17,11 @@ from quorate.api.resp.commands.command import Command
 from quorate.api.resp.commands.refused import refusal
 from quorate.api.resp.connection import RespConnection
 from quorate.api.resp.scan_cursors import ScanCursors
+from quorate.api.resp.timeouts import RespTimeouts
 from quorate.api.resp.topology import Topology
 from quorate.core import limits
 from quorate.core.ports import Cancellable, Clock, Scheduler
 from quorate.core.store import Store
-
-
-class RespTimeouts(msgspec.Struct, frozen=True):
-    """How long a client may take, in milliseconds."""
-
-    authentication_ms: float = limits.AUTHENTICATION_TIMEOUT_MS
-    command_ms: float = limits.COMMAND_TIMEOUT_MS
-    """For the bytes of one command to arrive, and for replies to be read."""
-    idle_ms: float = limits.CLIENT_IDLE_TIMEOUT_MS
-    sweep_ms: float = limits.CLIENT_SWEEP_INTERVAL_MS
 
 
 class RespServer:
@@ -65,6 +56,8 @@ class RespServer:
         self.scan_cursors = ScanCursors(limits.SCAN_CURSORS_MAX)
         self.connections: dict[int, RespConnection] = {}
         """By client id, in the order of their arrival."""
+        self.on_empty: Callable[[], None] = lambda: None
+        """Called when the last client has gone."""
         self._scheduler = scheduler
         self._next_number = 1
         self._flush_due: list[RespConnection] = []
@@ -102,6 +95,8 @@ class RespServer:
 
     def forget(self, connection: RespConnection) -> None:
         self.connections.pop(connection.number, None)
+        if not self.connections:
+            self.on_empty()
 
     def commands_for(self, authenticated: bool) -> dict[bytes, Command]:
         return ALL_COMMANDS if authenticated else COMMANDS_BEFORE_AUTHENTICATION

@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
-
 from quorate.api.resp import replies
 from quorate.core.store import Failure
 
@@ -23,16 +21,19 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-class Slot(msgspec.Struct, eq=False):
+class Slot:
     """The place of one reply."""
 
-    connection: RespConnection
-    resp3: bool
-    """The protocol version when the command was read: HELLO must not change replies that are on their way."""
-    held_bytes: int = 0
-    """What this slot counts for in the connection's `held_bytes`: the value on its way in, then the reply."""
-    body: bytes | None = None
-    """The reply, as soon as there is one."""
+    __slots__ = ("body", "connection", "held_bytes", "resp3")
+
+    def __init__(self, connection: RespConnection, resp3: bool, held_bytes: int = 0) -> None:
+        self.connection = connection
+        self.resp3 = resp3
+        """The protocol version when the command was read: HELLO must not change replies that are on their way."""
+        self.held_bytes = held_bytes
+        """What this slot counts for in the connection's `held_bytes`: the value on its way in, then the reply."""
+        self.body: bytes | None = None
+        """The reply, as soon as there is one."""
 
     def fill(self, body: bytes) -> None:
         """Set the reply; it leaves at the end of this turn of the loop if all earlier ones are there."""

@@ -24,7 +24,7 @@ from xxhash import xxh32_digest
 from quorate.core.causality.actor import ACTOR_MAX, epoch_of
 from quorate.core.errors import CallerError
 from quorate.core.limits import CONTEXT_ENTRIES_MAX, CONTEXT_TOKEN_BYTES_MAX
-from quorate.core.record import EMPTY_CONTEXT, Context
+from quorate.core.record import EMPTY_CONTEXT, Context, in_order
 
 COUNTER_MAX: Final = (1 << 63) - 1
 TIME_MAX: Final = (1 << 63) - 1
@@ -34,8 +34,8 @@ _CHECK_BYTES: Final = 4
 _TO_URL: Final = bytes.maketrans(b"+/", b"-_")
 _FROM_URL: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Context).decode
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(Context).decode
 
 _ADVICE: Final = "hand back, unchanged, the context of a get or put of this key, or leave it out"
 
@@ -44,7 +44,7 @@ def encode_context(context: Context) -> str:
     """The token of `context`: equal contexts have equal tokens, at most `CONTEXT_TOKEN_BYTES_MAX` long."""
     if not context.clock:
         return ""
-    if len(context.clock) > 1:
+    if len(context.clock) > CONTEXT_ENTRIES_MAX or not in_order(context.clock):
         context = _canonical(context)
     payload = _VERSION + _encode(context)
     encoded = b2a_base64(payload + xxh32_digest(payload), newline=False)

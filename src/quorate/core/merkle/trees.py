@@ -69,7 +69,7 @@ class HashTree:
 class Forest:
     """The trees of all partitions for one n, in two arrays of 64-bit words: `roots`, and the leaves in order."""
 
-    __slots__ = ("_leaves", "_nothing", "leaf_count", "roots", "update")
+    __slots__ = ("_leaves", "_mask", "_nothing", "_shift", "leaf_count", "roots")
 
     def __init__(self, partitions: int, leaf_count: int) -> None:
         assert leaf_count & (leaf_count - 1) == 0, "a power of two"
@@ -77,8 +77,14 @@ class Forest:
         self._leaves = _zeros(partitions * leaf_count)
         self._nothing = _zeros(leaf_count)
         self.roots = _zeros(partitions)
-        self.update: Update = _updater(self._leaves, self.roots, leaf_count)
-        """A function and no method: this is called for every record that is written, on every replica."""
+        self._shift = leaf_count.bit_length() - 1
+        self._mask = leaf_count - 1
+
+    def update(self, key: bytes, delta: int) -> None:
+        """The record under a storage key has changed; `delta` as for `Update`. Called for every write of a replica."""
+        partition = key[0] << 8 | key[1]
+        self._leaves[partition << self._shift | crc32(key) & self._mask] ^= delta
+        self.roots[partition] ^= delta
 
     def tree(self, partition: int) -> HashTree:
         """The tree of a partition as it is now: a copy, which later writes leave alone."""
@@ -112,19 +118,6 @@ class Forest:
 
 def _zeros(words: int) -> array[int]:
     return array("Q", bytes(8 * words))
-
-
-def _updater(leaves: array[int], roots: array[int], leaf_count: int) -> Update:
-    """The function that keeps these two arrays exact."""
-    shift = leaf_count.bit_length() - 1
-    mask = leaf_count - 1
-
-    def update(key: bytes, delta: int) -> None:
-        partition = key[0] << 8 | key[1]
-        leaves[partition << shift | crc32(key) & mask] ^= delta
-        roots[partition] ^= delta
-
-    return update
 
 
 def leaf_of(key: bytes, leaf_count: int) -> int:

@@ -13,8 +13,9 @@ which covers two oscillators and two NTP slews at once. The price is that a queu
 from __future__ import annotations
 
 from math import inf
+from typing import Final
 
-DRIFT = 0.001
+DRIFT: Final = 0.001
 """Milliseconds by which the smallest difference rises per millisecond: 1000 ppm."""
 
 

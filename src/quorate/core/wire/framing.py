@@ -21,25 +21,26 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import Final
 
 from quorate.core.errors import PeerError
 from quorate.core.limits import FRAME_BYTES_MAX
 
-_HEADER = struct.Struct(">Id")
-_LENGTH_BYTES = 4
-_TIME_BYTES = _HEADER.size - _LENGTH_BYTES
-HEADER_BYTES = _HEADER.size
-BODY_BYTES_MAX = FRAME_BYTES_MAX - _TIME_BYTES
+_HEADER: Final = struct.Struct(">Id")
+_LENGTH_BYTES: Final = 4
+_TIME_BYTES: Final = _HEADER.size - _LENGTH_BYTES
+HEADER_BYTES: Final = _HEADER.size
+BODY_BYTES_MAX: Final = FRAME_BYTES_MAX - _TIME_BYTES
 """The largest body that a frame holds: the limits are on what the length field says."""
-SENT_MS_MAX = 1e15
+SENT_MS_MAX: Final = 1e15
 """No monotonic clock shows more (30 thousand years); also refuses infinities and NaN."""
 
-_VIEW_BYTES_MIN = 8 * 1024
+_VIEW_BYTES_MIN: Final = 8 * 1024
 """A smaller body is copied out of its chunk, which is faster than making a view of it."""
 
 Body = bytes | bytearray | memoryview
 
-_unpack_header = _HEADER.unpack_from
+_unpack_header: Final = _HEADER.unpack_from
 
 
 def frame_header(body_bytes: int, sent_ms: float) -> bytes:

@@ -91,13 +91,13 @@ def the_earliest_write_wins(patches: Patches) -> None:
 def the_wall_clock_overrules_causality(patches: Patches) -> None:
     def coordinate(self: Any, found: Any, request: Any, ttl_ms: int, last_write_wins: bool) -> Any:
         made: Coordinated = genuine(self, found, request, ttl_ms, last_write_wins)
-        before = found.record
-        if not last_write_wins or before is None or not before.siblings or made.record.siblings == before.siblings:
+        before, (after, _, marker, base) = found[0], made
+        if not last_write_wins or before is None or not before.siblings or after.siblings == before.siblings:
             return made
         latest = max(before.siblings, key=lambda sibling: sibling.time)
         if latest.time <= self._clock.wall_ms() << LOGICAL_BITS:
             return made
-        record = Record(made.record.clock, [latest])
-        return Coordinated(record, encode_record(record), made.marker, made.base)
+        record = Record(after.clock, [latest])
+        return record, encode_record(record), marker, base
 
     genuine = patches.replace(RecordStore, "coordinate", coordinate)

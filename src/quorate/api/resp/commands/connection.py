@@ -171,13 +171,15 @@ def not_http(connection: RespConnection, arguments: list[bytes]) -> None:
     connection.close_after_replies()
 
 
-BEFORE_AUTHENTICATION = [
+BEFORE_AUTHENTICATION: list[Command] = [
     Command("hello", hello, 1, ANY_NUMBER, "Choose the protocol version", CONNECTION, group="connection"),
     Command("auth", auth, 2, 3, "Authenticate with a password", CONNECTION, group="connection"),
     Command("quit", quit_, 1, ANY_NUMBER, "Close the connection", CONNECTION, group="connection"),
     Command("reset", reset, 1, 1, "Return the connection to how it began", CONNECTION, group="connection"),
 ]
-HTTP = {name: Command("http", not_http, 1, ANY_NUMBER, "No command: HTTP is refused") for name in (b"POST", b"HOST:")}
+HTTP: dict[bytes, Command] = {
+    name: Command("http", not_http, 1, ANY_NUMBER, "No command: HTTP is refused") for name in (b"POST", b"HOST:")
+}
 COMMANDS = [
     *BEFORE_AUTHENTICATION,
     Command("ping", ping, 1, 2, "Is anyone there?", CONNECTION, group="connection"),

@@ -10,7 +10,7 @@ everything there is; a delete without one would then delete nothing, so it takes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from xxhash import xxh3_64_intdigest
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from quorate.api.resp.connection import RespConnection
 
 
-class KvGetSlot(Slot, eq=False):
+class KvGetSlot(Slot):
     def on_result(self, result: GetResult | Failure) -> None:
         if isinstance(result, Failure):
             self.fill(replies.failure(result))
@@ -41,7 +41,7 @@ class KvGetSlot(Slot, eq=False):
         self.fill(b"*2\r\n$%d\r\n%b\r\n*%d\r\n%b" % (len(token), token, len(siblings), body))
 
 
-class KvPutSlot(Slot, eq=False):
+class KvPutSlot(Slot):
     def on_result(self, result: PutResult | Failure) -> None:
         if isinstance(result, Failure):
             self.fill(replies.failure(result))
@@ -150,18 +150,18 @@ def _ttl_ms(text: bytes) -> int:
     return int(_ttl_s(text)) * 1000
 
 
-_ttl_s = integer_option("TTL (seconds)", 0, TTL_S_MAX)
-_timeout = integer_option("TIMEOUT (ms)", 1, REQUEST_TIMEOUT_MAX_MS)
+_ttl_s: Final = integer_option("TTL (seconds)", 0, TTL_S_MAX)
+_timeout: Final = integer_option("TIMEOUT (ms)", 1, REQUEST_TIMEOUT_MAX_MS)
 
-_GET_OPTIONS: dict[bytes, Convert] = {b"R": integer_option("R", 1, REPLICAS_MAX), b"TIMEOUT": _timeout}
-_DEL_OPTIONS: dict[bytes, Convert] = {
+_GET_OPTIONS: Final[dict[bytes, Convert]] = {b"R": integer_option("R", 1, REPLICAS_MAX), b"TIMEOUT": _timeout}
+_DEL_OPTIONS: Final[dict[bytes, Convert]] = {
     b"CTX": decode_context,
     b"W": integer_option("W", 1, REPLICAS_MAX),
     b"OP": _operation,
     b"STRICT": flag,
     b"TIMEOUT": _timeout,
 }
-_PUT_OPTIONS: dict[bytes, Convert] = {**_DEL_OPTIONS, b"TTL": _ttl_ms, b"TYPE": _content_type}
+_PUT_OPTIONS: Final[dict[bytes, Convert]] = {**_DEL_OPTIONS, b"TTL": _ttl_ms, b"TYPE": _content_type}
 
 COMMANDS = [
     on_key("kv.get", kv_get, 2, ANY_NUMBER, "All siblings of a key and their context", READ, "kv"),

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from quorate.core.errors import CallerError
 
 Convert = Callable[[bytes], Any]
 """From an option's text to its value; raises `CallerError`."""
 
-INTEGER_DIGITS_MAX = 19
+INTEGER_DIGITS_MAX: Final = 19
 
 
 def flag(_: bytes) -> bool:
@@ -34,24 +33,28 @@ def integer_option(name: str, least: int, most: int) -> Convert:
     return lambda text: integer(text, name, least, most)
 
 
-def parse_options(arguments: list[bytes], start: int, known: Mapping[bytes, Convert]) -> dict[bytes, Any]:
+def parse_options(arguments: list[bytes], start: int, known: dict[bytes, Convert]) -> dict[bytes, Any]:
     """The options in `arguments[start:]`, by their names in upper case; raises `CallerError`."""
     options: dict[bytes, Any] = {}
-    rest = iter(arguments)
-    for argument in islice(rest, start, None):
-        name = argument.upper()
+    at, end = start, len(arguments)
+    while at < end:
+        name = arguments[at]
         convert = known.get(name)
         if convert is None:
-            raise CallerError(_unknown(argument, known))
+            name = name.upper()
+            convert = known.get(name)
+            if convert is None:
+                raise CallerError(_unknown(arguments[at], known))
+        at += 1
         if name in options:
             raise CallerError(f"option {name.decode()} is given twice")
         if convert is flag:
             options[name] = True
             continue
-        value = next(rest, None)
-        if value is None:
+        if at == end:
             raise CallerError(f"option {name.decode()} needs a value")
-        options[name] = convert(value)
+        options[name] = convert(arguments[at])
+        at += 1
     return options
 
 

@@ -9,7 +9,7 @@ Conditions (NX, XX, IFEQ …) are refused: both of two concurrent writers would 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from quorate.api.resp import replies
 from quorate.api.resp.commands.command import ANY_NUMBER, WRITE, Command, on_key
@@ -26,12 +26,12 @@ from quorate.core.store import Failure, GetRequest, GetResult, PutRequest, PutRe
 if TYPE_CHECKING:
     from quorate.api.resp.connection import RespConnection
 
-_TTL_MS_MAX = TTL_S_MAX * 1000
-_UNIX_MS_MAX = 1 << 46
+_TTL_MS_MAX: Final = TTL_S_MAX * 1000
+_UNIX_MS_MAX: Final = 1 << 46
 """Year 4199: an expiry beyond it is a mistake in the unit."""
 
 
-class SetSlot(Slot, eq=False):
+class SetSlot(Slot):
     def on_result(self, result: PutResult | Failure) -> None:
         self.fill(replies.failure(result) if isinstance(result, Failure) else replies.OK)
 
@@ -198,7 +198,7 @@ def _refuse_conditions(options: list[bytes]) -> None:
             )
 
 
-_SET_OPTIONS: dict[bytes, Convert] = {
+_SET_OPTIONS: Final[dict[bytes, Convert]] = {
     b"EX": integer_option("EX", 1, TTL_S_MAX),
     b"PX": integer_option("PX", 1, _TTL_MS_MAX),
     b"EXAT": integer_option("EXAT", 1, _UNIX_MS_MAX // 1000),
@@ -206,7 +206,7 @@ _SET_OPTIONS: dict[bytes, Convert] = {
     b"KEEPTTL": flag,
     b"GET": flag,
 }
-_CONDITIONS = frozenset((b"NX", b"XX", b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE"))
+_CONDITIONS: Final = frozenset((b"NX", b"XX", b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE"))
 
 COMMANDS = [
     on_key("set", set_, 3, ANY_NUMBER, "Set a key, replacing what its coordinator has seen", WRITE, "string"),

@@ -7,7 +7,7 @@ the highest dot, on every node the same. Each such reply is counted (`resp_get_c
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from quorate.api.resp import replies
 from quorate.api.resp.commands.command import ANY_NUMBER, READ, Command, Handler, on_key
@@ -22,11 +22,11 @@ from quorate.core.store import Failure, GetRequest, GetResult, Store
 if TYPE_CHECKING:
     from quorate.api.resp.connection import RespConnection
 
-_ABSENT = -2
-_FOR_EVER = -1
+_ABSENT: Final = -2
+_FOR_EVER: Final = -1
 
 
-class GetSlot(Slot, eq=False):
+class GetSlot(Slot):
     def on_result(self, result: GetResult | Failure) -> None:
         if isinstance(result, Failure):
             self.fill(replies.failure(result))
@@ -140,10 +140,10 @@ def _lifetime(tell: Callable[[int, int], int]) -> Handler:
     return _told_of_one(told)
 
 
-_ttl = _lifetime(lambda expiry_ms, now_ms: max(0, expiry_ms - now_ms + 500) // 1000)
-_pttl = _lifetime(lambda expiry_ms, now_ms: max(0, expiry_ms - now_ms))
-_expiretime = _lifetime(lambda expiry_ms, _: expiry_ms // 1000)
-_pexpiretime = _lifetime(lambda expiry_ms, _: expiry_ms)
+_ttl: Final = _lifetime(lambda expiry_ms, now_ms: max(0, expiry_ms - now_ms + 500) // 1000)
+_pttl: Final = _lifetime(lambda expiry_ms, now_ms: max(0, expiry_ms - now_ms))
+_expiretime: Final = _lifetime(lambda expiry_ms, _: expiry_ms // 1000)
+_pexpiretime: Final = _lifetime(lambda expiry_ms, _: expiry_ms)
 
 COMMANDS = [
     on_key("get", get, 2, 2, "The value of a key", READ, "string"),
