@@ -10,16 +10,19 @@ as they are (`quorate._compiled` says which, and why), so nobody needs a C compi
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
+COMPILE = os.environ.get("QUORATE_COMPILE") == "1"
 SOURCES = Path("src")
 
 
 def compiled_extensions() -> list[object]:
     """The extension modules; none unless they are asked for."""
-    if os.environ.get("QUORATE_COMPILE") != "1":
+    if not COMPILE:
         return []
     from mypyc.build import mypycify  # noqa: PLC0415 - only there for development
 
@@ -30,4 +33,16 @@ def compiled_extensions() -> list[object]:
     )
 
 
-setup(ext_modules=compiled_extensions())
+class BuildWithDigest(build_py):
+    """Also says of which sources the extensions are, as `quorate._compiled` asks for."""
+
+    def run(self) -> None:
+        super().run()
+        if COMPILE and not self.editable_mode:
+            sys.path.insert(0, str(SOURCES))
+            from quorate._compiled import DIGEST_NAME, sources_digest  # noqa: PLC0415
+
+            (Path(self.build_lib) / "quorate" / DIGEST_NAME).write_text(sources_digest())
+
+
+setup(ext_modules=compiled_extensions(), cmdclass={"build_py": BuildWithDigest})

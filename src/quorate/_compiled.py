@@ -6,11 +6,11 @@ are looked for here, before any other module of the package is imported:
 
 - QUORATE_PURE=1 in the environment: the sources are wanted, for tests, for debuggers, and for the simulator's planted
   bugs, which replace functions of the sources and could not replace those of an extension;
-- a checkout in which a source was changed after it was compiled: what runs must be what can be read.
+- a source was changed after it was compiled: what runs must be what can be read.
 
-A build in a checkout (`make compile`) leaves a digest of the sources in `compiled.digest`; an installed wheel has
-none, since there nobody edits. Rejected: looking at the times of files (a checkout of another commit, or a copy, turns
-them round).
+So a build leaves a digest of its sources, `compiled.digest`, as the last thing that it writes. To compare it costs each
+start some three milliseconds. Rejected: looking at the times of files (a checkout of another commit, or an
+installation, turns them round).
 """
 
 from __future__ import annotations
@@ -45,6 +45,12 @@ class SourcesOnly:
         return None
 
 
+def run_upon_sources() -> None:
+    """Start this very command anew upon the sources, unless it runs upon them already."""
+    if COMPILED:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "QUORATE_PURE": "1"})
+
+
 def sources_digest() -> str:
     """A digest of what is compiled."""
     digest = hashlib.blake2b(digest_size=16)
@@ -60,11 +66,10 @@ def _reason_for_sources() -> str:
     if os.environ.get("QUORATE_PURE") == "1":
         return "QUORATE_PURE=1"
     try:
-        if (PACKAGE_PATH / DIGEST_NAME).read_text() != sources_digest():
-            return "changed since they were compiled"
+        fits = (PACKAGE_PATH / DIGEST_NAME).read_text() == sources_digest()
     except FileNotFoundError:
-        pass
-    return ""
+        return "the build of the compiled modules did not come to its end"
+    return "" if fits else "changed since they were compiled"
 
 
 REASON_FOR_SOURCES: Final = _reason_for_sources()
@@ -75,3 +80,7 @@ BUILD: Final = "compiled" if COMPILED else f"pure Python: {REASON_FOR_SOURCES}"
 
 if not COMPILED:
     sys.meta_path.insert(0, SourcesOnly)
+
+if __name__ == "__main__":
+    # What a build in a checkout ends with: these are the sources that the extensions were made of.
+    (PACKAGE_PATH / DIGEST_NAME).write_text(sources_digest())

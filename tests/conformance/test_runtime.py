@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 
 import pytest
 import uvloop
@@ -56,7 +55,7 @@ class Turns:
 def freeze(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop the scheduler's clock (not the loop's) until `monkeypatch.undo`."""
     now = time.monotonic()
-    monkeypatch.setattr(system, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(system, "monotonic", lambda: now)
 
 
 @pytest.fixture(params=list(LOOPS))

@@ -57,6 +57,7 @@ def test_a_connection_with_a_reply_outstanding_is_not_used_again() -> None:
         node.close()
 
 
+@pytest.mark.sources
 def test_the_sockets_of_a_node_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sockets, "SOCKETS_PER_NODE_MAX", 1)
     with FakeCluster(1) as cluster:
@@ -94,6 +95,7 @@ def test_more_than_the_reply_is_malformed() -> None:
         )
 
 
+@pytest.mark.sources
 def test_a_reply_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sockets, "REPLY_BYTES_MAX", 1_000)
     with FakeCluster(1) as cluster:
@@ -112,6 +114,7 @@ def test_the_housekeeping_thread_ends_with_a_forgotten_client() -> None:
     _keep_house(reference, threading.Event(), threading.Event())
 
 
+@pytest.mark.sources
 def test_nothing_is_sent_once_connecting_has_used_up_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeCluster(1) as cluster:
         node = SocketNode(cluster.nodes[0].address)

@@ -244,6 +244,7 @@ def test_garbage_closes_the_connection_and_fails_what_waits(garbage: bytes) -> N
     asyncio.run(main())
 
 
+@pytest.mark.sources
 def test_a_reply_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         connection, transport = connection_of(Traffic())
@@ -301,6 +302,7 @@ def test_more_calls_than_may_be_in_flight_are_all_served() -> None:
         asyncio.run(main(cluster))
 
 
+@pytest.mark.sources
 def test_no_more_calls_are_in_flight_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     send = Connection.send

@@ -182,6 +182,7 @@ def test_what_a_peer_gets_is_in_the_senders_log_before_it_leaves() -> None:
     assert left == [encode_record(newer)]
 
 
+@pytest.mark.sources
 def test_questions_above_the_bound_are_refused_at_once_and_the_others_answered() -> None:
     cluster = SmallCluster(size=2, partitions=2)
     plant(cluster, 1, b"k", record_of(b"v"))
@@ -199,6 +200,7 @@ def test_questions_above_the_bound_are_refused_at_once_and_the_others_answered()
     assert sent(cluster, LeafKeysReply)[-1].status == Status.OK
 
 
+@pytest.mark.sources
 @pytest.mark.parametrize("holder", [1, 2])
 def test_an_exchange_is_paced_by_what_background_work_is_admitted(holder: int) -> None:
     cluster = SmallCluster(size=2, partitions=2)

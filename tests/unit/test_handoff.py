@@ -59,6 +59,7 @@ def test_they_are_sent_in_key_order_a_bounded_number_at_a_time() -> None:
     assert most <= HINTS_IN_FLIGHT_MAX
 
 
+@pytest.mark.sources
 def test_they_are_paced_by_what_background_work_is_admitted() -> None:
     cluster = with_hints(200)
     begin_ms = cluster.world.now_ms
@@ -80,6 +81,7 @@ def test_they_are_paced_by_what_background_work_is_admitted() -> None:
     assert same_everywhere(cluster, 200)
 
 
+@pytest.mark.sources
 def test_no_timer_of_an_ended_pass_disturbs_the_next() -> None:
     cluster = with_hints(8)
     background = cluster.nodes[1]._shared.background

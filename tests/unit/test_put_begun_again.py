@@ -14,6 +14,7 @@ COORDINATOR = 1
 FSYNC = BucketProperties(n=3, r=2, w=2, durability="fsync")
 
 
+@pytest.mark.sources
 @pytest.mark.parametrize("w", [1, 3])
 def test_its_own_copy_counts_when_it_is_durable_and_it_answers_once(w: int) -> None:
     cluster = SmallCluster(3, defaults=FSYNC)

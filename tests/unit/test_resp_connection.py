@@ -51,6 +51,7 @@ def test_a_pipeline_beyond_the_bound_waits_and_nothing_is_lost() -> None:
     assert session.connection.held_bytes == 0
 
 
+@pytest.mark.sources
 def test_values_on_their_way_in_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "CLIENT_HELD_BYTES_MAX", 10_000)
     session = Session()

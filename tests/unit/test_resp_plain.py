@@ -190,6 +190,7 @@ def test_a_command_on_many_keys_has_a_bounded_number_in_flight() -> None:
     assert most == limits.FAN_OUT_REQUESTS_MAX
 
 
+@pytest.mark.sources
 def test_mget_beyond_what_a_reply_may_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quorate.api.resp.commands.values.COMMAND_BYTES_MAX", 5000)
     session = Session()

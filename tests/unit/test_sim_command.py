@@ -111,6 +111,7 @@ def test_a_transcript_of_some_subjects() -> None:
     assert isinstance(unknown.exception, CallerError) and "carts:key0" in str(unknown.exception)
 
 
+@pytest.mark.sources
 def test_a_transcript_changes_nothing_and_marks_where_a_check_failed() -> None:
     planted = ("--mutant", "acknowledge-one-replica-early")
     result = invoke("--seed", "3", "--trace", *planted, *QUICK)
@@ -123,6 +124,7 @@ def test_a_transcript_changes_nothing_and_marks_where_a_check_failed() -> None:
     assert "violation found by" in result.output
 
 
+@pytest.mark.sources
 def test_the_smallest_run_that_fails_is_told_with_its_command() -> None:
     result = invoke("--seed", "3", "--shrink", "--jobs", "1", "--mutant", "acknowledge-one-replica-early", *QUICK)
     assert result.return_value == 1

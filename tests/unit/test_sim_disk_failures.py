@@ -199,6 +199,7 @@ def test_the_check_sees_a_node_that_does_not_say_so(monkeypatch: pytest.MonkeyPa
     assert [violation.check for violation in bench.simulation.fence_check.violations] == ["fence"]
 
 
+@pytest.mark.sources
 def test_the_check_sees_an_acknowledgement_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit queue that takes a failed sync for one that was done."""
     fail = CommitQueue._fail

@@ -102,6 +102,7 @@ def test_a_failing_disk_ends_a_pass_and_not_the_node_and_the_next_goes_on() -> N
     assert cluster.nodes[1]._sweep.records_of_last_pass == 1
 
 
+@pytest.mark.sources
 def test_it_goes_in_bounded_steps_with_turns_between_and_as_admitted() -> None:
     cluster = SmallCluster(size=1, options=OPTIONS)
     for index in range(3 * SCAN_CHUNK_RECORDS):

@@ -192,6 +192,7 @@ def test_a_spoilt_document_costs_a_walk_and_no_more(bench: Bench, index: int, sp
     assert bench.exact()
 
 
+@pytest.mark.sources
 def test_a_tree_that_was_not_ready_is_not_saved(bench: Bench) -> None:
     bench.walk_past(2)
     bench.restart()
@@ -228,6 +229,7 @@ def test_a_store_that_cannot_take_the_trees_away_takes_no_writes(bench: Bench) -
 # The walk, and what happens meanwhile.
 
 
+@pytest.mark.sources
 @pytest.mark.parametrize("written", range(5))
 def test_a_write_during_the_walk_counts_once(bench: Bench, written: int) -> None:
     """Behind the walk, just where it is, and before it; written in the same turn, or long before the next step."""
@@ -248,7 +250,7 @@ def test_a_step_sees_what_its_own_turn_has_queued(bench: Bench) -> None:
 
 def test_a_removal_is_in_the_tree(bench: Bench) -> None:
     records, commits = bench.node._shared.records, bench.node._shared.commits
-    digest = records.base(KEYS[1]).digest
+    digest = records.base(KEYS[1])[2]
     done: list[tuple[Any, bool]] = []
     assert not records.remove(KEYS[1], digest + 1, ignore, None)
     assert records.remove(KEYS[1], digest, lambda argument, durable: done.append((argument, durable)), "removed")
@@ -260,6 +262,7 @@ def test_a_removal_is_in_the_tree(bench: Bench) -> None:
     assert (Space.DATA, KEYS[1]) not in bench.cluster.engines[1].data
 
 
+@pytest.mark.sources
 def test_a_removal_during_the_walk(bench: Bench) -> None:
     records = bench.node._shared.records
     for place in (0, 2, 4):
@@ -281,6 +284,7 @@ def test_the_walk_waits_while_the_disk_is_failed(bench: Bench) -> None:
     assert bench.exact()
 
 
+@pytest.mark.sources
 def test_a_step_is_bounded_in_bytes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trees_module, "SCAN_RECORDS_PER_OPERATION", 1_000)
     monkeypatch.setattr(trees_module, "STEP_BYTES_MAX", 60)
@@ -291,6 +295,7 @@ def test_a_step_is_bounded_in_bytes(bench: Bench, monkeypatch: pytest.MonkeyPatc
 # Damage.
 
 
+@pytest.mark.sources
 @pytest.mark.parametrize("walked", [0, 2, 4])
 def test_a_damaged_record_counts_as_absent_wherever_the_walk_is(bench: Bench, walked: int) -> None:
     if walked:
@@ -346,6 +351,7 @@ def test_a_damaged_record_that_is_cached_is_not_believed_after_the_walk_has_seen
     assert cached.exact()
 
 
+@pytest.mark.sources
 def test_more_damage_than_can_be_remembered_costs_walks_only(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trees_module, "DAMAGED_KEYS_MAX", 2)
     for key in KEYS[:5]:

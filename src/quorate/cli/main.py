@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import click
 
+from quorate._compiled import BUILD
 from quorate.cli.exit_codes import ERROR, INTERRUPTED, Ended, exit_code
 from quorate.core.errors import QuorateError
 
@@ -78,7 +79,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="quorate")
+@click.version_option(package_name="quorate", message=f"%(prog)s %(version)s ({BUILD})")
 def cli() -> None:
     """Quorate: an always-writable key-value store.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from quorate._compiled import run_upon_sources
 from quorate.cli.sim_batch import simulate
 from quorate.cli.sim_story import shrink_and_tell, tell
 from quorate.cli.tables import show_table, table_of
@@ -54,6 +55,8 @@ def _fault_names(_context: click.Context, _parameter: click.Parameter, text: str
 def _mutant(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
     if name and name not in mutants():
         raise click.BadParameter(f"unknown mutant '{name}'; there are: {', '.join(mutants())}")
+    if name:
+        run_upon_sources()  # A planted bug replaces functions, and those of an extension cannot be replaced.
     return name
 
 

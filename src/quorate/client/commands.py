@@ -54,9 +54,13 @@ def bucket_of(name: str | bytes) -> bytes:
     return bucket
 
 
-def name_of(bucket: bytes, key: Key) -> bytes:
-    """The canonical RESP name of a key; raises `CallerError` if it is none."""
-    if key.__class__ is str:
+def name_of(bucket: bytes, key: object) -> bytes:
+    """The canonical RESP name of a key; raises `CallerError` if it is none.
+
+    What callers hand in has the type `object` here: compiled code would raise a `TypeError` of its own for anything but
+    the types that it was promised, before it could be told what is wrong.
+    """
+    if isinstance(key, str):
         data = key.encode("utf-8", "surrogateescape")
     elif isinstance(key, bytes):
         data = key
@@ -71,7 +75,7 @@ def key_text(key: bytes) -> str:
     return key.decode("utf-8", "surrogateescape")
 
 
-def get_command(bucket: bytes, key: Key, r: int | None) -> Command:
+def get_command(bucket: bytes, key: object, r: object) -> Command:
     name = name_of(bucket, key)
     options = b""
     count = 4
@@ -84,12 +88,12 @@ def get_command(bucket: bytes, key: Key, r: int | None) -> Command:
 
 def put_command(
     bucket: bytes,
-    key: Key,
+    key: object,
     value: Any,
     operation: int,
-    context: Context | None,
-    w: int | None,
-    ttl: int | None,
+    context: object,
+    w: object,
+    ttl: object,
     content_type: str | None,
     codec: Codec | None,
     strict: bool,
@@ -117,9 +121,7 @@ def put_command(
     return Command("KV.PUT", head, bytes, Safety.REPLAYABLE, slot_of_name(name), True)
 
 
-def delete_command(
-    bucket: bytes, key: Key, operation: int, context: Context | None, w: int | None, strict: bool
-) -> Command:
+def delete_command(bucket: bytes, key: object, operation: int, context: object, w: object, strict: bool) -> Command:
     name = name_of(bucket, key)
     count = 6 + 2 * ((context is not None) + (w is not None)) + strict
     options = _write_options(context, w) + (_STRICT if strict else b"")
@@ -156,7 +158,7 @@ def page_of_reply(reply: list[Any]) -> tuple[list[str], str]:
         raise PeerError("the node's reply to KV.KEYS has not the shape [cursor, [key …]]") from None
 
 
-def where_command(bucket: bytes, key: Key) -> Command:
+def where_command(bucket: bytes, key: object) -> Command:
     name = name_of(bucket, key)
     return Command("KV.WHERE", encode(b"KV.WHERE", name), bytes, Safety.READ, slot_of_name(name))
 
@@ -272,23 +274,25 @@ def split_address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _write_options(context: Context | None, w: int | None) -> bytes:
+def _write_options(context: object, w: object) -> bytes:
     options = b""
     if context is not None:
         token = context.encode("ascii", "replace") if isinstance(context, str) else context
+        if not isinstance(token, bytes):
+            raise CallerError(f"a context is what a get or a put has given; got a {type(context).__name__}")
         if len(token) > CONTEXT_TOKEN_BYTES_MAX:
             raise CallerError(f"a context has at most {CONTEXT_TOKEN_BYTES_MAX} bytes; this one has {len(token)}")
         options = option(b"CTX", token)
     return options if w is None else options + _quorum(b"W", w)
 
 
-def _quorum(name: bytes, count: int) -> bytes:
+def _quorum(name: bytes, count: object) -> bytes:
     if not isinstance(count, int) or not 1 <= count <= REPLICAS_MAX:
         raise CallerError(f"{name.decode().lower()} must be from 1 to {REPLICAS_MAX}; got {count!r}")
     return option(name, b"%d" % count)
 
 
-def _seconds(ttl: int) -> bytes:
+def _seconds(ttl: object) -> bytes:
     if not isinstance(ttl, int) or not 0 <= ttl <= TTL_S_MAX:
         raise CallerError(f"ttl must be a whole number of seconds from 0 (for ever) to {TTL_S_MAX}; got {ttl!r}")
     return b"%d" % ttl

@@ -27,6 +27,15 @@ NOT_TOLD: Final = "this node has a new disk and waits for its peers to tell it h
 LEFT: Final = "this node has left the cluster, and no replica can be reached from it; ask another node"
 
 
+def _nothing_done(error: CallerError | Overloaded | StorageError) -> Failure:
+    """What becomes of a put that could not even be made here."""
+    if isinstance(error, CallerError):
+        return Failure("caller", str(error))
+    if isinstance(error, Overloaded):
+        return Failure("overloaded", str(error), [], error.retry_after_ms)
+    return Failure("unavailable", f"this node's disk failed: {error}")
+
+
 def _written(operation: PutOperation, written: bool) -> None:
     operation.on_written(written)
 
@@ -169,14 +178,8 @@ class Coordinator:
                 found = held, its_marker, NO_BASE
                 since_ms = node.hints.oldest_ms(placement.homes, key)
             new, body, marker, base = node.records.coordinate(found, request, ttl_ms, bucket.last_write_wins)
-        except CallerError as error:
-            reply(node.put_failed(Failure("caller", str(error))))
-            return
-        except Overloaded as error:
-            reply(node.put_failed(Failure("overloaded", str(error), [], error.retry_after_ms)))
-            return
-        except StorageError as error:
-            reply(node.put_failed(Failure("unavailable", f"this node's disk failed: {error}")))
+        except (CallerError, Overloaded, StorageError) as error:
+            reply(node.put_failed(_nothing_done(error)))
             return
         result = PutResult(context_of(new), len(new.siblings))
         home = 0 if placement.coordinates else plan.orphans.pop(0)

@@ -17,6 +17,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from quorate._compiled import run_upon_sources
 from quorate.sim.mutants.document import MutantFacts, MutantFound, found
 from quorate.sim.mutants.hunt import SEEDS_MAX, hunt_ranges
 from quorate.sim.mutants.registry import Mutant, mutants
@@ -24,6 +25,7 @@ from quorate.sim.mutants.registry import Mutant, mutants
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Hunt what the command line names; returns the exit code."""
+    run_upon_sources()  # A planted bug replaces functions, and those of an extension cannot be replaced.
     options = _parse(arguments)
     wanted = [one for one in mutants().values() if not options.names or one.name in options.names]
     results = []
