@@ -408,12 +408,12 @@ def changed(
     if kind == "move":
         return move_member(ring, msgspec.structs.replace(ring.member(old), peer_address=f"p:{ring.version + 1}"))
     if kind == "join":
-        return start(ring, plan_join(ring, joiner, [quorum]))
+        return start(ring, plan_join(ring, [joiner], [quorum]))
     if kind == "leave":
-        return start(ring, plan_leave(ring, old, [quorum]))
+        return start(ring, plan_leave(ring, [old], [quorum]))
     if kind == "replace":
-        return start(ring, plan_replace(ring, old, joiner, [quorum]))
-    return start(ring, plan_weight(ring, old, weight, [quorum]))
+        return start(ring, plan_replace(ring, [old], [joiner], [quorum]))
+    return start(ring, plan_weight(ring, [old], weight, [quorum]))
 
 
 @settings(max_examples=25, deadline=None)

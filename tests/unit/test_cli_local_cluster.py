@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from quorate.cli.local_cluster import base_port, plan_cluster
-from quorate.cli.up import Supervisor
+from quorate.cli.supervisor import Manner, Supervisor
 from quorate.core.errors import StartupError
 from quorate.server.configuration import NodeConfiguration
 from quorate.server.data_directory import DataDirectory, Retirement
@@ -87,7 +87,8 @@ def test_a_node_that_has_left_is_known_and_not_started_again(tmp_path: Path) -> 
     directory.close()
     retired = plan.retired(second)
     assert plan.retired(first) is None and retired is not None and retired.reason == "has left cluster c"
-    assert [member.name for member in Supervisor(plan, as_json=False)._members_to_start()] == ["n1"]
+    supervisor = Supervisor(plan.wards(), Manner("node", {}, as_events=False), lambda children: None)
+    assert [ward.name for ward in supervisor.wards_to_start()] == ["n1"]
 
 
 @pytest.mark.parametrize("partitions", [0, 3, 32_768])
