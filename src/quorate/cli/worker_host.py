@@ -252,7 +252,7 @@ class WorkerHost:
             for kind in KINDS
             for what in ("listen", "advertise")
         }
-        if "join" in self._membership(index) and not self._is_member(index):
+        if self._membership(index).get("join") and not self._is_member(index):
             listen, _ = self._addresses_of_first()
             given |= {f"{kind}_listen": listen[kind] for kind in KINDS}
         return {name: _shifted(text, index, name) for name, text in given.items() if text}
