@@ -32,7 +32,7 @@ from quorate.core.wire.address import join_address, split_address
 from quorate.server.addresses import LOOPBACK
 from quorate.server.cluster_file import ClusterFile, found_cluster, read_cluster_file, write_cluster_file
 from quorate.server.configuration import EngineName, check_grace, check_partitions
-from quorate.server.data_directory import Retirement, new_id, read_retirement
+from quorate.server.data_directory import new_id
 from quorate.server.founding import HTTP_OFFSET
 from quorate.server.listeners import bind
 from quorate.server.worker_directory import WORKERS_FILE
@@ -59,10 +59,6 @@ class LocalCluster(msgspec.Struct, frozen=True):
 
     def data_path(self, member: Member) -> Path:
         return self.path / member.name
-
-    def retired(self, member: Member) -> Retirement | None:
-        """Why this node is no more; None if it is one. Raises `StartupError` if that cannot be told."""
-        return read_retirement(self.data_path(member))
 
     def wards(self) -> list[Ward]:
         """The nodes for a supervisor."""

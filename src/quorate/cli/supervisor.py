@@ -221,7 +221,7 @@ class Supervisor:
         if retired is not None:
             self._say(f"{name} {retired.reason} and has stopped for good; its directory may be removed.", "yellow")
             return
-        if not child.ready:
+        if not child.ready and not child.waits_at:
             self._say(f"{name} did not start ({describe_exit(code)}); it has said why.", "red")
             return
         if child.killed:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from quorate.core.errors import CallerError
-from quorate.core.limits import MEMBER_TEXT_CHARACTERS_MAX, MEMBER_WEIGHT_MAX
+from quorate.core.limits import MEMBER_TEXT_CHARACTERS_MAX, MEMBER_WEIGHT_MAX, WORKERS_MAX
 from quorate.core.messages import Candidacy, CandidacyReply
 from quorate.core.ring.ring import Member
 from quorate.core.ring.workers import called
@@ -20,6 +20,7 @@ from quorate.node.context import NodeContext
 CANDIDATES_MAX: Final = 64
 SILENT_AFTER_MS: Final = 15_000.0
 _ID_DIGITS: Final = 32
+assert WORKERS_MAX <= CANDIDATES_MAX, "all workers of a host can wait to be joined by one plan"
 
 
 class Candidates:
