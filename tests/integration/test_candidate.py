@@ -93,7 +93,7 @@ def test_it_asks_all_members_until_a_ring_has_it(run: Callable[[Any], None], tmp
             wait = Wait(tmp_path / "n9", configuration(both[0]))
             await wait.until_waiting()
             assert wait.events == [
-                ("waiting", {"node_id": wait.application.candidacy.id, "cluster_id": CLUSTER_ID}),
+                ("waiting", {"node_id": wait.application.candidacy.id, "cluster_id": CLUSTER_ID, "member": ""}),
             ]
             await second.until(lambda: second.handler.candidacies != [])
             assert second.handler.candidacies[0] == wait.application.candidacy

@@ -246,21 +246,22 @@ def test_the_joint_tally_equals_counting(data: st.DataObject) -> None:
 # Real rings: plans one after the other, every stage.
 
 
-def newcomer(ring: StagedRing, host: int, weight: int) -> Member:
-    number = ring.last_number + 1
+def newcomer(ring: StagedRing, host: int, weight: int, place: int = 1) -> Member:
+    number = ring.last_number + place
     return Member(number, f"{number:032x}", f"n{number}", f"h{host}", f"z{number % 2}", weight, "p:1", "c:1", "h:1")
 
 
 def some_plan(ring: StagedRing, rng: Random, quorums: list[Quorum]) -> Plan:
-    """Any change that is not refused."""
+    """Any change that is not refused, of one member or of several at once."""
     while True:
-        number = rng.choice(ring.members).number
-        joiner = newcomer(ring, rng.randrange(1, 9), rng.randrange(1, 4))
+        several = rng.randrange(1, 3)
+        numbers = [one.number for one in rng.sample(ring.members, min(several, len(ring.members)))]
+        joiners = [newcomer(ring, rng.randrange(1, 9), rng.randrange(1, 4), place + 1) for place in range(several)]
         plans: list[Callable[[], Plan]] = [
-            partial(plan_join, ring, joiner, quorums),
-            partial(plan_leave, ring, number, quorums),
-            partial(plan_replace, ring, number, joiner, quorums),
-            partial(plan_weight, ring, number, rng.randrange(1, 4), quorums),
+            partial(plan_join, ring, joiners, quorums),
+            partial(plan_leave, ring, numbers, quorums),
+            partial(plan_replace, ring, numbers, joiners, quorums),
+            partial(plan_weight, ring, numbers, rng.randrange(1, 4), quorums),
         ]
         try:
             return rng.choice(plans if len(ring.members) < 6 else plans[1:])()
@@ -399,20 +400,20 @@ def assert_few_moves(before: Side, after: Side) -> None:
 
 
 def changed(
-    ring: StagedRing, kind: str, joiner: Member, old: int, weight: int, quorum: Quorum, rng: Random
+    ring: StagedRing, kind: str, joiners: list[Member], old: list[int], weight: int, quorum: Quorum, rng: Random
 ) -> StagedRing:
-    """The version that begins a change of this kind; raises `CallerError`."""
+    """The version that begins a change of this kind, of one member or of several; raises `CallerError`."""
     if kind == "force":
         lost = rng.sample(ring.members, rng.randrange(1, max(2, len(ring.members))))
         return plan_force(ring, [one.number for one in lost], [quorum])[0]
     if kind == "move":
-        return move_member(ring, msgspec.structs.replace(ring.member(old), peer_address=f"p:{ring.version + 1}"))
+        return move_member(ring, msgspec.structs.replace(ring.member(old[0]), peer_address=f"p:{ring.version + 1}"))
     if kind == "join":
-        return start(ring, plan_join(ring, joiner, [quorum]))
+        return start(ring, plan_join(ring, joiners, [quorum]))
     if kind == "leave":
         return start(ring, plan_leave(ring, old, [quorum]))
     if kind == "replace":
-        return start(ring, plan_replace(ring, old, joiner, [quorum]))
+        return start(ring, plan_replace(ring, old, joiners, [quorum]))
     return start(ring, plan_weight(ring, old, weight, [quorum]))
 
 
@@ -427,12 +428,13 @@ def test_any_sequence_of_changes_keeps_rings_even_apart_and_moves_little(
     rings = [staged(create_ring("c" * 32, members, 128, n))]
     for _ in range(5):
         ring = rings[-1]
-        joiner = drawn_member(ring.last_number + 1, rng, hosts, zones, heavy)
-        old = rng.choice(ring.members).number
+        numbers = range(ring.last_number + 1, ring.last_number + rng.randrange(2, 5))
+        joiners = [drawn_member(number, rng, hosts, zones, heavy) for number in numbers]
+        old = [one.number for one in rng.sample(ring.members, min(len(ring.members), rng.randrange(1, 4)))]
         weight = rng.randrange(1, heavy + 1)
         kind = rng.choice(["join", "leave", "replace", "weight", "force", "move"])
         try:
-            rings.append(changed(ring, kind, joiner, old, weight, quorum, rng))
+            rings.append(changed(ring, kind, joiners, old, weight, quorum, rng))
         except CallerError:
             continue
         while rings[-1].transition is not None:

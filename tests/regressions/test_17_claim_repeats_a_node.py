@@ -95,10 +95,10 @@ def test_nor_has_it_in_any_stage_of_plans_that_make_one_node_fifty_and_few_again
     quorums = [Quorum(N, 2, 2)]
     ring = staged(create_ring("c" * 32, [make_member(1, members_per_host)], 64, N))
     for number in range(2, 51):
-        ring = carried_out(ring, plan_join(ring, make_member(number, members_per_host), quorums))
+        ring = carried_out(ring, plan_join(ring, [make_member(number, members_per_host)], quorums))
     for number in range(1, 47, 2):
-        ring = carried_out(ring, plan_leave(ring, number, quorums, stopped=number % 4 == 1))
+        ring = carried_out(ring, plan_leave(ring, [number], quorums, stopped=number % 4 == 1))
         newcomer = make_member(ring.last_number + 1, members_per_host)
-        ring = carried_out(ring, plan_replace(ring, number + 1, newcomer, quorums))
+        ring = carried_out(ring, plan_replace(ring, [number + 1], [newcomer], quorums))
     assert len(ring.members) == 50 - 23
     assert len(ring.departed) == 2 * 23

@@ -16,7 +16,7 @@ COMPARED = {"partitions": 64, "compared": 64, "all_compared_within_s": 72}
 
 
 def member(name: str, **report: Any) -> dict[str, Any]:
-    return {"name": name, "client_address": f"{name}:7401", "tokens": 16, "report": report}
+    return {"name": name, "host": "h", "client_address": f"{name}:7401", "tokens": 16, "report": report}
 
 
 def report_of(homes: dict[str, dict[str, int]], **more: Any) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def steady(count: int = 4) -> ClusterMetadata:
 
 
 def joining(count: int = 3) -> StagedRing:
-    return start(ring_of(count), plan_join(ring_of(count), member(count + 1), QUORUMS))
+    return start(ring_of(count), plan_join(ring_of(count), [member(count + 1)], QUORUMS))
 
 
 def with_ring(ring: StagedRing) -> ClusterMetadata:
@@ -136,11 +136,11 @@ def test_readers_see_the_side_that_is_read() -> None:
 def test_who_votes_is_who_is_read_and_lives() -> None:
     """Hard case 13: a joiner that dies holds up nobody's vote on aborting its plan."""
     ring = ring_of(4)
-    first = start(ring, plan_replace(ring, 2, member(5), QUORUMS))
+    first = start(ring, plan_replace(ring, [2], [member(5)], QUORUMS))
     assert voters(ring) == voters(first) == (1, 2, 3, 4)
     assert voters(next_stage(first)) == (1, 3, 4, 5)
     assert voters(next_stage(next_stage(first))) == (1, 3, 4, 5)
-    assert voters(start(ring, plan_leave(ring, 2, QUORUMS, stopped=True))) == (1, 3, 4)
+    assert voters(start(ring, plan_leave(ring, [2], QUORUMS, stopped=True))) == (1, 3, 4)
     nobody = msgspec.structs.replace(joining(), members=[member(1)])
     assert nobody.transition is not None
     alone = msgspec.structs.replace(nobody.transition, before=Side([member(1)], [1] * 16), stopped=[1])

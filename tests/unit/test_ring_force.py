@@ -32,7 +32,7 @@ def test_hard_case_21_a_member_moves_in_one_version_and_nothing_else_changes() -
 
 def test_a_member_moves_while_a_plan_is_under_way_and_the_plan_goes_on() -> None:
     ring = ring_of(3)
-    first = start(ring, plan_weight(ring, 2, 3, [DEFAULT]))
+    first = start(ring, plan_weight(ring, [2], 3, [DEFAULT]))
     there = msgspec.structs.replace(first.member(2), peer_address="elsewhere:7600")
     after = move_member(first, there)
     assert after.version == 3 and after.member(2) == there
@@ -105,7 +105,7 @@ def test_nobody_waits_for_those_that_a_forced_ring_leaves_out() -> None:
 
 def test_a_plan_under_way_ends_with_the_side_that_is_read_when_a_ring_is_forced() -> None:
     ring = ring_of(4)
-    first = start(ring, plan_replace(ring, 4, member(5), [DEFAULT]))
+    first = start(ring, plan_replace(ring, [4], [member(5)], [DEFAULT]))
     early, _ = plan_force(first, [3, 5], [DEFAULT])
     late, _ = plan_force(next_stage(first), [3, 4], [DEFAULT])
     assert early.transition is not None and late.transition is not None
@@ -120,7 +120,7 @@ def test_a_plan_under_way_ends_with_the_side_that_is_read_when_a_ring_is_forced(
 
 def test_who_had_stopped_for_good_before_is_lost_as_well() -> None:
     ring = ring_of(5)
-    first = start(ring, plan_leave(ring, 2, [DEFAULT], stopped=True))
+    first = start(ring, plan_leave(ring, [2], [DEFAULT], stopped=True))
     forced, _ = plan_force(first, [3], [DEFAULT])
     assert forced.transition is not None and forced.transition.stopped == [2, 3]
     assert voters(forced) == (1, 4, 5)

@@ -32,7 +32,7 @@ def through(ring: StagedRing) -> StagedRing:
 
 
 def joined(ring: StagedRing, number: int) -> StagedRing:
-    return through(start(ring, plan_join(ring, member(number), [DEFAULT])))
+    return through(start(ring, plan_join(ring, [member(number)], [DEFAULT])))
 
 
 # Stages.
@@ -40,7 +40,7 @@ def joined(ring: StagedRing, number: int) -> StagedRing:
 
 def test_a_join_goes_through_three_versions() -> None:
     ring = ring_of(3)
-    plan = plan_join(ring, member(4), [DEFAULT])
+    plan = plan_join(ring, [member(4)], [DEFAULT])
     first = start(ring, plan)
     assert first.transition is not None
     assert (first.version, first.transition.stage, first.owners) == (2, Stage.READ_OLD, ring.owners)
@@ -56,13 +56,13 @@ def test_a_join_goes_through_three_versions() -> None:
 
 
 def test_a_staged_ring_travels_and_is_stored_whole() -> None:
-    ring = start(ring_of(4), plan_leave(ring_of(4), 2, [DEFAULT], stopped=True))
+    ring = start(ring_of(4), plan_leave(ring_of(4), [2], [DEFAULT], stopped=True))
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(ring), type=StagedRing) == ring
 
 
 def test_a_leaver_takes_part_until_the_end_and_has_departed_then() -> None:
     ring = ring_of(4)
-    first = start(ring, plan_leave(ring, 2, [DEFAULT]))
+    first = start(ring, plan_leave(ring, [2], [DEFAULT]))
     assert [one.number for one in first.members] == [1, 2, 3, 4]
     last = through(first)
     assert [one.number for one in last.members] == [1, 3, 4]
@@ -72,26 +72,26 @@ def test_a_leaver_takes_part_until_the_end_and_has_departed_then() -> None:
 
 def test_a_number_is_not_given_again_after_its_member_has_left() -> None:
     ring = ring_of(4)
-    gone = through(start(ring, plan_leave(ring, 4, [DEFAULT])))
-    heavier = through(start(gone, plan_weight(gone, 1, 2, [DEFAULT])))
+    gone = through(start(ring, plan_leave(ring, [4], [DEFAULT])))
+    heavier = through(start(gone, plan_weight(gone, [1], 2, [DEFAULT])))
     assert heavier.last_number == 4
     with pytest.raises(CallerError, match="the next free one is 5"):
-        plan_join(heavier, clone(member(4), id="f" * 32), [DEFAULT])
+        plan_join(heavier, [clone(member(4), id="f" * 32)], [DEFAULT])
 
 
 def test_an_aborted_plan_leaves_the_ring_as_it_was() -> None:
     ring = ring_of(3)
-    back = abort(start(ring, plan_join(ring, member(4), [DEFAULT])))
+    back = abort(start(ring, plan_join(ring, [member(4)], [DEFAULT])))
     assert (back.version, back.members, back.owners, back.transition) == (3, ring.members, ring.owners, None)
     assert back.departed == [], "the joiner may try again"
     with pytest.raises(CallerError, match="the next free one is 5"):
-        plan_join(back, member(4), [DEFAULT])
-    assert plan_join(back, member(5), [DEFAULT])
+        plan_join(back, [member(4)], [DEFAULT])
+    assert plan_join(back, [member(5)], [DEFAULT])
 
 
 def test_a_plan_that_is_read_already_only_goes_forward() -> None:
     ring = ring_of(3)
-    reading_new = next_stage(start(ring, plan_join(ring, member(4), [DEFAULT])))
+    reading_new = next_stage(start(ring, plan_join(ring, [member(4)], [DEFAULT])))
     with pytest.raises(CallerError, match="only go forward"):
         abort(reading_new)
     with pytest.raises(CallerError, match="no plan is under way"):
@@ -100,7 +100,7 @@ def test_a_plan_that_is_read_already_only_goes_forward() -> None:
 
 def test_a_change_that_moves_no_replica_is_one_version() -> None:
     ring = ring_of(3)
-    plan = plan_weight(ring, 2, 1, [DEFAULT])
+    plan = plan_weight(ring, [2], 1, [DEFAULT])
     after = start(ring, plan)
     assert (after.version, after.transition, after.owners) == (2, None, ring.owners)
     assert plan.moves == [] and plan.copied == {3: 0}
@@ -109,7 +109,7 @@ def test_a_change_that_moves_no_replica_is_one_version() -> None:
 def test_owners_that_move_where_all_are_replicas_go_through_stages_all_the_same() -> None:
     """With n = 3 nothing moves in three nodes; but somebody may make a bucket with n = 1 at any time."""
     ring = ring_of(3)
-    plan = plan_weight(ring, 2, 2, [DEFAULT])
+    plan = plan_weight(ring, [2], 2, [DEFAULT])
     assert plan.moves and plan.copied == {3: 0}
     first = start(ring, plan)
     assert first.transition is not None
@@ -121,7 +121,7 @@ def test_owners_that_move_where_all_are_replicas_go_through_stages_all_the_same(
 
 def test_a_plan_says_what_moves() -> None:
     ring = ring_of(3, 64)
-    plan = plan_join(ring, member(4), [DEFAULT, Quorum(1, 1, 1)])
+    plan = plan_join(ring, [member(4)], [DEFAULT, Quorum(1, 1, 1)])
     assert plan.fewest_moves == len(plan.moves) == 16
     assert {move.target for move in plan.moves} == {4}
     assert plan.copied[1] == 16 and plan.copied[3] >= 48
@@ -134,24 +134,24 @@ def test_a_plan_says_what_moves() -> None:
 def test_equal_wishes_are_one_plan_and_others_are_not() -> None:
     ring = ring_of(4)
     ids = [
-        plan_leave(ring, 2, [DEFAULT]).id,
-        plan_leave(ring, 3, [DEFAULT]).id,
-        plan_leave(ring, 2, [DEFAULT], stopped=True).id,
-        plan_leave(msgspec.structs.replace(ring, version=2), 2, [DEFAULT]).id,
+        plan_leave(ring, [2], [DEFAULT]).id,
+        plan_leave(ring, [3], [DEFAULT]).id,
+        plan_leave(ring, [2], [DEFAULT], stopped=True).id,
+        plan_leave(msgspec.structs.replace(ring, version=2), [2], [DEFAULT]).id,
     ]
     assert len(dict.fromkeys(ids)) == 4
-    assert plan_leave(ring, 2, [DEFAULT]).id == ids[0]
+    assert plan_leave(ring, [2], [DEFAULT]).id == ids[0]
 
 
 def test_a_plan_holds_for_one_version_of_the_ring() -> None:
     """Two joins at once: the second is planned again when the first has finished."""
     ring = ring_of(3)
-    one, other = plan_join(ring, member(4), [DEFAULT]), plan_join(ring, member(5), [DEFAULT])
+    one, other = plan_join(ring, [member(4)], [DEFAULT]), plan_join(ring, [member(5)], [DEFAULT])
     under_way = start(ring, one)
     with pytest.raises(CallerError, match="is under way"):
         start(under_way, other)
     with pytest.raises(CallerError, match="is under way"):
-        plan_join(under_way, member(5), [DEFAULT])
+        plan_join(under_way, [member(5)], [DEFAULT])
     done = through(under_way)
     with pytest.raises(CallerError, match="plan again"):
         start(done, other)
@@ -160,7 +160,7 @@ def test_a_plan_holds_for_one_version_of_the_ring() -> None:
 
 def test_a_newcomer_of_the_same_weight_takes_exactly_the_tokens_of_the_one_it_replaces() -> None:
     ring = ring_of(4)
-    plan = plan_replace(ring, 2, member(5), [DEFAULT])
+    plan = plan_replace(ring, [2], [member(5)], [DEFAULT])
     assert plan.after.owners == [5 if owner == 2 else owner for owner in ring.owners]
 
 
@@ -171,19 +171,19 @@ def on_host(number: int, host: str) -> Member:
 def test_what_is_refused() -> None:
     ring = ring_of(3)
     four = joined(ring, 4)
-    gone = through(start(four, plan_leave(four, 2, [DEFAULT])))
+    gone = through(start(four, plan_leave(four, [2], [DEFAULT])))
     lone = ring_of(1)
     refusals: list[tuple[str, Callable[[], Plan]]] = [
-        ("2 members would be left, and there are buckets with n=3", lambda: plan_leave(ring, 2, [DEFAULT])),
-        ("2 hosts would be left", lambda: plan_replace(ring, 2, on_host(4, "h1"), [DEFAULT])),
-        ("was removed from this cluster", lambda: plan_join(gone, clone(member(5), id=f"{2:032x}"), [DEFAULT])),
-        ("never used twice", lambda: plan_join(gone, clone(member(2), id="f" * 32), [DEFAULT])),
-        ("is a member already", lambda: plan_join(ring, clone(member(4), id=f"{2:032x}"), [DEFAULT])),
-        ("exists; give the new one another", lambda: plan_replace(ring, 2, clone(member(4), name="n2"), [DEFAULT])),
-        ("no member has the number 9", lambda: plan_leave(ring, 9, [DEFAULT])),
-        ("the only member", lambda: plan_leave(lone, 1, [Quorum(1, 1, 1)])),
-        ("weight is from 1 to 1000", lambda: plan_weight(ring, 1, 0, [DEFAULT])),
-        ("weight is from 1 to 1000", lambda: plan_weight(ring, 1, 1_001, [DEFAULT])),
+        ("2 members would be left, and there are buckets with n=3", lambda: plan_leave(ring, [2], [DEFAULT])),
+        ("2 hosts would be left", lambda: plan_replace(ring, [2], [on_host(4, "h1")], [DEFAULT])),
+        ("was removed from this cluster", lambda: plan_join(gone, [clone(member(5), id=f"{2:032x}")], [DEFAULT])),
+        ("never used twice", lambda: plan_join(gone, [clone(member(2), id="f" * 32)], [DEFAULT])),
+        ("is a member already", lambda: plan_join(ring, [clone(member(4), id=f"{2:032x}")], [DEFAULT])),
+        ("exists; give the new one another", lambda: plan_replace(ring, [2], [clone(member(4), name="n2")], [DEFAULT])),
+        ("no member has the number 9", lambda: plan_leave(ring, [9], [DEFAULT])),
+        ("the only member", lambda: plan_leave(lone, [1], [Quorum(1, 1, 1)])),
+        ("weight is from 1 to 1000", lambda: plan_weight(ring, [1], 0, [DEFAULT])),
+        ("weight is from 1 to 1000", lambda: plan_weight(ring, [1], 1_001, [DEFAULT])),
     ]
     for text, plan in refusals:
         with pytest.raises(CallerError, match=text):
@@ -197,32 +197,32 @@ def clone(original: Member, **changes: str) -> Member:
 def test_a_small_cluster_may_grow_although_it_is_short_of_hosts() -> None:
     ring = ring_of(2)
     assert len(joined(ring, 3).members) == 3
-    assert plan_join(ring, on_host(3, "h1"), [DEFAULT]).moves
+    assert plan_join(ring, [on_host(3, "h1")], [DEFAULT]).moves
 
 
 def test_what_only_a_stopped_member_has_is_told() -> None:
     ring = ring_of(4)
-    plan = plan_replace(ring, 2, member(5), [Quorum(1, 1, 1), DEFAULT], stopped=True)
+    plan = plan_replace(ring, [2], [member(5)], [Quorum(1, 1, 1), DEFAULT], stopped=True)
     assert plan.warnings == [f"in buckets with n=1, all that is in {ring.owners.count(2)} partitions is lost with n2"]
 
 
 def test_a_plan_says_what_goes_from_whom_to_whom() -> None:
     ring = ring_of(3, 64)
-    flows = plan_join(ring, member(4), [DEFAULT]).flows()
+    flows = plan_join(ring, [member(4)], [DEFAULT]).flows()
     assert list(flows) == [(1, 4), (2, 4), (3, 4)] and sum(flows.values()) == 16
-    assert plan_replace(ring, 2, member(4), [DEFAULT]).flows() == {(2, 4): ring.owners.count(2)}
+    assert plan_replace(ring, [2], [member(4)], [DEFAULT]).flows() == {(2, 4): ring.owners.count(2)}
 
 
 def test_other_wishes_upon_one_ring_are_other_plans() -> None:
     ring = ring_of(4)
     elsewhere = msgspec.structs.replace(member(5), peer_address="p:2")
     ids = [
-        plan_join(ring, member(5), [DEFAULT]).id,
-        plan_join(ring, elsewhere, [DEFAULT]).id,
-        plan_replace(ring, 4, member(5), [DEFAULT]).id,
-        plan_replace(ring, 4, member(5), [DEFAULT], stopped=True).id,
-        plan_weight(ring, 4, 2, [DEFAULT]).id,
-        plan_weight(ring, 4, 3, [DEFAULT]).id,
+        plan_join(ring, [member(5)], [DEFAULT]).id,
+        plan_join(ring, [elsewhere], [DEFAULT]).id,
+        plan_replace(ring, [4], [member(5)], [DEFAULT]).id,
+        plan_replace(ring, [4], [member(5)], [DEFAULT], stopped=True).id,
+        plan_weight(ring, [4], 2, [DEFAULT]).id,
+        plan_weight(ring, [4], 3, [DEFAULT]).id,
     ]
     assert len(dict.fromkeys(ids)) == len(ids)
 
@@ -230,7 +230,7 @@ def test_other_wishes_upon_one_ring_are_other_plans() -> None:
 @pytest.mark.parametrize("count", [3, 8, 20])
 def test_a_member_of_twice_the_weight_carries_twice_as_much(count: int) -> None:
     ring = ring_of(count, 1024)
-    after = plan_weight(ring, 1, 2, [Quorum(1, 1, 1)]).after
+    after = plan_weight(ring, [1], 2, [Quorum(1, 1, 1)]).after
     others = [after.owners.count(number) for number in range(2, count + 1)]
     share = after.owners.count(1) / (sum(others) / len(others))
     assert 1.9 <= share <= 2.1
@@ -371,7 +371,7 @@ def test_hard_case_13_the_joiner_dies_and_writes_go_on() -> None:
 
 def test_hard_case_17_no_two_replicas_on_one_host_at_any_stage() -> None:
     ring = staged(create_ring("c" * 32, [on_host(number, f"h{(number + 1) // 2}") for number in range(1, 7)], 32))
-    plan = plan_replace(ring, 1, on_host(7, "h1"), [DEFAULT])
+    plan = plan_replace(ring, [1], [on_host(7, "h1")], [DEFAULT])
     reading_old = start(ring, plan)
     for stage in (ring, reading_old, next_stage(reading_old), through(reading_old)):
         hosts = {one.number: one.host for one in stage.members}
@@ -384,7 +384,7 @@ def test_hard_case_17_no_two_replicas_on_one_host_at_any_stage() -> None:
 def test_hard_case_18_lists_are_full_at_every_step_of_a_join_and_nobody_coordinates_unfilled() -> None:
     """riak_core#228: the preference list was empty just after a join."""
     ring = ring_of(3)
-    reading_old = start(ring, plan_join(ring, member(4), [DEFAULT]))
+    reading_old = start(ring, plan_join(ring, [member(4)], [DEFAULT]))
     for stage in (ring, reading_old, next_stage(reading_old), through(reading_old)):
         placements = JointPlacements(stage)
         for partition in range(16):
@@ -399,7 +399,7 @@ def test_hard_case_18_lists_are_full_at_every_step_of_a_join_and_nobody_coordina
 def test_a_joiner_does_not_fill_up_a_side_that_is_short() -> None:
     """Two nodes, n = 3: the newcomer is no replica of the side before, although a place is free there."""
     ring = ring_of(2)
-    placements = JointPlacements(start(ring, plan_join(ring, member(3), [DEFAULT])))
+    placements = JointPlacements(start(ring, plan_join(ring, [member(3)], [DEFAULT])))
     for partition in range(16):
         placed = placements.of(partition, 3)
         assert (sorted(placed.sides[0]), sorted(placed.sides[1])) == ([1, 2], [1, 2, 3])
@@ -407,5 +407,5 @@ def test_a_joiner_does_not_fill_up_a_side_that_is_short() -> None:
 
 def test_settling_an_ordinary_ring_keeps_its_history() -> None:
     ring = msgspec.structs.replace(ring_of(3), departed=[Departed(9, "9" * 32)])
-    side = plan_weight(ring, 1, 3, [DEFAULT]).after
+    side = plan_weight(ring, [1], 3, [DEFAULT]).after
     assert settle(ring, side).departed == ring.departed

@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 import click
+import msgspec
 
 from quorate.cli.cluster_link import ClusterLink
 from quorate.cli.confirmation import check_answerable, yes_option
@@ -18,6 +19,8 @@ from quorate.cli.exit_codes import ERROR
 from quorate.cli.options import node_options
 from quorate.cli.transfers import print_transfers
 from quorate.core.errors import CallerError
+from quorate.core.ring.ring import Member
+from quorate.core.ring.workers import called
 
 WORD = "lost"
 ID_DIGITS_MIN = 6
@@ -50,11 +53,15 @@ def force_command(lost: tuple[str, ...], node: str, password: str | None, as_jso
 
 def _staying(members: list[dict[str, Any]], lost: tuple[str, ...]) -> list[str]:
     """The names of those that are left; raises `CallerError` if `lost` names a stranger, or everybody."""
+    known = [msgspec.convert(member, Member) for member in members]
+    gone: list[Member] = []
     for name in lost:
-        if not any(name in (member["name"], member["id"]) for member in members):
-            known = ", ".join(member["name"] for member in members)
-            raise CallerError(f"no member is called '{name}'; there are: {known}")
-    staying = [member["name"] for member in members if member["name"] not in lost and member["id"] not in lost]
+        found = called(known, name)
+        if not found:
+            names = ", ".join(member.name for member in known)
+            raise CallerError(f"no member is called '{name}'; there are: {names}")
+        gone += found
+    staying = [member.name for member in known if member not in gone]
     if not staying:
         raise CallerError("with all members lost there is nobody left to go on")
     return staying

@@ -25,7 +25,7 @@ from quorate.core.errors import QuorateError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("up", "Run a whole cluster on this machine; Ctrl-C stops it cleanly."),
-    "start": ("start", "Run one node."),
+    "start": ("start", "Run one node, or all workers of one host."),
     "status": ("show", "What every node says about itself, and how it is seen."),
     "members": ("members", "Who belongs to the cluster, and who would like to."),
     "ring": ("ring", "Who owns how much of the ring."),

@@ -57,6 +57,9 @@ def join_command(name: str, node: str, password: str | None, as_json: bool, yes:
 
     NODE is running already, started with `quorate start --name NODE --join HOST:PEERPORT`, and listed under candidates
     by `quorate members`. Host, zone and weight are its own. Reads and writes go on meanwhile.
+
+    All workers of a host (`quorate start --workers`) join at once by the name that theirs begin with: n4 for n4.1 and
+    n4.2. `leave`, `replace`, `weight` and `force` take such a name as well.
     """
     return _change({"kind": "join", "node": name}, node, password, as_json, yes, plan_only)
 
@@ -202,11 +205,11 @@ def _look_on(
     if begun["plan"] == plan["id"]:
         ended = watch_plan(link, begun)
     members = link.until(lambda _: True, "KV.MEMBERS", ended["ring_version"])
-    granted = is_granted(wish, members)
+    granted = is_granted(wish, members, plan)
     if as_json:
         click.echo(json.dumps(ended, indent=1))
     elif granted:
-        click.echo(f"done: {wish_text(wish)} (ring version {ended['ring_version']})")
+        click.echo(f"done: {wish_text(wish, plan)} (ring version {ended['ring_version']})")
     if not granted:
         click.echo(f"plan {plan['id']} was aborted, by this or another operator: nothing has changed", err=True)
         return ERROR
@@ -217,4 +220,4 @@ def _show(plan: dict[str, Any], wish: dict[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(plan, indent=1))
     else:
-        print_plan(plan, wish_text(wish))
+        print_plan(plan, wish_text(wish, plan))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from quorate.cli.tables import duration_text, size_text
+from quorate.core.ring.workers import split_worker_name
 
 RANGES_LENGTH_MAX = 40
 _STAGES = {
@@ -103,32 +104,49 @@ def _shortened(ranges: str) -> str:
     return ranges[:RANGES_LENGTH_MAX].rsplit(" ", 1)[0] + " …"
 
 
-def is_granted(wish: dict[str, Any], document: dict[str, Any]) -> bool:
-    """Does the document of KV.MEMBERS, told after a plan has ended, show what `wish` asked for?
+def is_granted(wish: dict[str, Any], document: dict[str, Any], plan: dict[str, Any] | None = None) -> bool:
+    """Does the document of KV.MEMBERS, told after `plan` has ended, show what `wish` asked for?
 
-    Who joins only now, by another plan, did not join by this one.
+    Who joins only now, by another plan, did not join by this one. A plan that says nothing of who joins and leaves is
+    that of a node of an earlier version, and about the one that the wish names.
     """
-    there = [
-        member
-        for member in document["members"]
-        if wish["node"] in (member["name"], member["id"]) and member["side"] != "joins"
-    ]
+    there = [member for member in document["members"] if member["side"] != "joins"]
+    if plan is not None and "joining" in plan and wish["kind"] != "weight":
+        ids = {member["id"] for member in there}
+        wanted = {member["id"] for member in plan["joining"]}
+        unwanted = {member["id"] for member in plan["leaving"]}
+        return wanted <= ids if wish["kind"] == "join" else not unwanted & ids
+    named = [member for member in there if is_called(member, wish["node"])]
     if wish["kind"] == "join":
-        return bool(there)
+        return bool(named)
     if wish["kind"] == "weight":
-        return any(member["weight"] == wish["weight"] for member in there)
-    return not there
+        return bool(named) and all(member["weight"] == wish["weight"] for member in named)
+    return not named
 
 
-def wish_text(wish: dict[str, Any]) -> str:
-    """What an operator asks for: "n4 joins"."""
+def is_called(member: dict[str, Any], name: str) -> bool:
+    """Is this member meant by `name`, by itself or as a worker of the host of that name?"""
+    parts = split_worker_name(member["name"])
+    return name in (member["name"], member["id"]) or (parts is not None and parts[0] == name)
+
+
+def wish_text(wish: dict[str, Any], plan: dict[str, Any] | None = None) -> str:
+    """What an operator asks for: "n4 joins", or of a host with several workers "n4 (n4.1, n4.2) joins"."""
     gone = " (it has stopped for good)" if wish.get("stopped") else ""
     match wish["kind"]:
         case "join":
-            return f"{wish['node']} joins"
+            return f"{_with_workers(wish['node'], plan, 'joining')} joins"
         case "leave":
-            return f"{wish['node']} leaves{gone}"
+            return f"{_with_workers(wish['node'], plan, 'leaving')} leaves{gone}"
         case "replace":
-            return f"{wish['by']} takes the place of {wish['node']}{gone}"
+            by = _with_workers(wish["by"], plan, "joining")
+            return f"{by} takes the place of {_with_workers(wish['node'], plan, 'leaving')}{gone}"
         case _:
             return f"{wish['node']} gets the weight {wish['weight']}"
+
+
+def _with_workers(name: str, plan: dict[str, Any] | None, side: str) -> str:
+    names = [member["name"] for member in (plan or {}).get(side, [])]
+    parts = [split_worker_name(each) for each in names]
+    is_host = bool(parts) and all(part is not None and part[0] == name for part in parts)
+    return f"{name} ({', '.join(names)})" if is_host else name

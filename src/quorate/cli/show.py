@@ -12,7 +12,8 @@ from quorate.cli.exit_codes import ERROR, OK
 from quorate.cli.link import Link
 from quorate.cli.membership_text import plan_text
 from quorate.cli.options import bucket_bytes, key_bytes, node_options
-from quorate.cli.tables import coloured_state, duration_text, show_table, table_of
+from quorate.cli.status_rows import hosts_of, requests_row, status_row
+from quorate.cli.tables import show_table, table_of
 from quorate.core.errors import CallerError
 from quorate.core.keyspace import canonical_name
 
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
 
 
 @click.command("status", epilog="\b\nExample:\n  quorate status --json | jq '.members[].report.state'")
+@click.option("--workers", "each", is_flag=True, help="A line for each worker, not for each host.")
 @node_options
-def status_command(node: str, password: str | None, as_json: bool) -> int:
+def status_command(node: str, password: str | None, as_json: bool, each: bool) -> int:
     """Show every node of the cluster: what it says about itself, and what the asked node thinks of it.
+
+    Where a host has several workers (n4.1 and n4.2 of n4) they are one line: what they own, do and keep is summed; of
+    uptime, comparisons, free disk and latencies it is the worst that any of them has. --workers shows each by itself.
 
     "seen as" is up, suspected (asked last, fallbacks take its writes) or down, as the asked node alone has seen it, and
     how fast it answers; "in flight" is requests out of how many it takes on before it sheds load; "background" is the
@@ -40,7 +45,7 @@ def status_command(node: str, password: str | None, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(document, indent=1))
     else:
-        _print_status(document)
+        _print_status(document, each)
     return OK if healthy else ERROR
 
 
@@ -76,7 +81,7 @@ def _transfers(link: Link) -> dict[str, Any] | None:
     return document
 
 
-def _print_status(document: dict[str, Any]) -> None:
+def _print_status(document: dict[str, Any], each: bool) -> None:
     seen_by = document["seen_by"]
     click.echo(
         f"cluster {document['cluster_id']}, ring version {document['ring_version']}, "
@@ -93,10 +98,12 @@ def _print_status(document: dict[str, Any]) -> None:
     )
     notes = []
     newest = max(report.get("ring_version", 0) for report in reports.values())
+    hosts = hosts_of(document["members"], each)
+    for name, members in hosts:
+        table.add_row(*status_row(name, members, opinions, document["partitions"]))
     for member in document["members"]:
         name, report = member["name"], member["report"]
         opinion = opinions.get(name)
-        table.add_row(*_status_row(member, opinion, document["partitions"]))
         if report.get("reason"):
             notes.append(f"{name} is {report['state']}: {report['reason']}")
         if left := report.get("partitions_being_filled"):
@@ -110,56 +117,20 @@ def _print_status(document: dict[str, Any]) -> None:
         if apart := _not_connected(member, reports):
             notes.append(f"{name} is not connected to {', '.join(apart)}")
     show_table(table)
-    _show_requests(document["members"])
+    _show_requests(hosts)
     for note in notes:
         click.echo(note)
 
 
-def _show_requests(members: list[dict[str, Any]]) -> None:
+def _show_requests(hosts: list[tuple[str, list[dict[str, Any]]]]) -> None:
     """How the requests ended that each node coordinated, and how long they took lately."""
-    rows = [_requests_row(member["name"], member["report"]) for member in members if "requests" in member["report"]]
+    telling = [(name, [one["report"] for one in members if "requests" in one["report"]]) for name, members in hosts]
+    rows = [requests_row(name, reports) for name, reports in telling if reports]
     if rows:
         table = table_of("node", "gets", "failed", "p50 / p99 / p99.9 ms", "puts", "failed", "p50 / p99 / p99.9 ms")
         for row in rows:
             table.add_row(*row)
         show_table(table)
-
-
-def _requests_row(name: str, report: dict[str, Any]) -> list[str]:
-    row = [name]
-    for kind in ("get", "put"):
-        results, latency = report["requests"][kind], report["latency_ms"][kind]
-        done = sum(results.get(result, 0) for result in ("ok", "siblings", "not_found"))
-        quantiles = [latency[quantile] for quantile in ("p50", "p99", "p999")]
-        found = " / ".join(f"{quantile:.3g}" for quantile in quantiles if quantile is not None)
-        row += [str(done), str(sum(results.values()) - done), found or "–"]
-    return row
-
-
-def _status_row(member: dict[str, Any], opinion: dict[str, Any] | None, partitions: int) -> list[str]:
-    """One member: what it says about itself, and what the asked node thinks of it (None: it is the asked node)."""
-    report = member["report"]
-    state = report["state"]
-    in_flight, limit = report.get("in_flight_requests"), report.get("requests_in_flight_max")
-    rate, hints = report.get("background_rate_per_s"), report.get("hints")
-    return [
-        member["name"],
-        coloured_state(state),
-        "itself" if opinion is None else _seen_as(opinion),
-        member["client_address"],
-        f"{member['tokens'] / partitions:.1%}",
-        _duration(report.get("uptime_s")),
-        "–" if in_flight is None else str(in_flight) if limit is None else f"{in_flight} of {limit}",
-        "–" if rate is None else f"{rate}/s",
-        "–" if hints is None else str(sum(count["hints"] for count in hints["homes"].values())),
-        _compared(report.get("anti_entropy")),
-        f"{report['disk_free_fraction']:.0%}" if "disk_free_fraction" in report else "–",
-    ]
-
-
-def _seen_as(opinion: dict[str, Any]) -> str:
-    latency = f", {opinion['latency_ms']:.1f} ms" if opinion["latency_ms"] else ""
-    return coloured_state(opinion["state"]) + latency
 
 
 def _versions_in_use(document: dict[str, Any]) -> str:
@@ -182,15 +153,6 @@ def _not_connected(member: dict[str, Any], reports: dict[str, dict[str, Any]]) -
     return [name for name in answering if name != member["name"] and name not in connected]
 
 
-def _compared(found: dict[str, Any] | None) -> str:
-    """How far this node's comparisons with others reach back."""
-    if found is None:
-        return "–"
-    if found["all_compared_within_s"] is None:
-        return f"{found['compared']} of {found['partitions']}"
-    return f"all within {_duration(found['all_compared_within_s'])}"
-
-
 def _add_replica(table: Table, replica: dict[str, Any]) -> None:
     name, state = replica["node"], replica["state"]
     siblings = replica.get("siblings", [])
@@ -210,7 +172,3 @@ def _add_replica(table: Table, replica: dict[str, Any]) -> None:
             iso_time(sibling["unix_ms"]),
             clock if first else "",
         )
-
-
-def _duration(seconds: float | None) -> str:
-    return "–" if seconds is None else duration_text(seconds)

@@ -182,6 +182,8 @@ CLOCK_SKEW_MAX_MS: Final = 60_000
 SLOTS: Final = 16_384
 PARTITIONS_DEFAULT: Final = 1_024
 MEMBERS_MAX: Final = 1_024
+WORKERS_MAX: Final = 64
+"""Processes of one host. Not more than candidates that a node remembers: the workers of a host join by one plan."""
 MEMBER_WEIGHT_MAX: Final = 1_000
 MEMBER_TEXT_CHARACTERS_MAX: Final = 260
 """Of each text that a node says about itself: its name, its host, an address."""

@@ -97,7 +97,8 @@ WishKind = Literal["join", "leave", "replace", "weight"]
 
 
 class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A change of membership that an operator asks for. Members and candidates are named by name or id."""
+    """A change of membership that an operator asks for. Members and candidates are named by name or id, and all
+    workers of a host at once by the name that theirs begin with (`core.ring.workers`)."""
 
     kind: WishKind
     node: str

@@ -10,15 +10,17 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from quorate.core.errors import CallerError
-from quorate.core.limits import MEMBER_TEXT_CHARACTERS_MAX, MEMBER_WEIGHT_MAX
+from quorate.core.limits import MEMBER_TEXT_CHARACTERS_MAX, MEMBER_WEIGHT_MAX, WORKERS_MAX
 from quorate.core.messages import Candidacy, CandidacyReply
 from quorate.core.ring.ring import Member
+from quorate.core.ring.workers import called
 from quorate.core.wire.address import split_address
 from quorate.node.context import NodeContext
 
 CANDIDATES_MAX: Final = 64
 SILENT_AFTER_MS: Final = 15_000.0
 _ID_DIGITS: Final = 32
+assert WORKERS_MAX <= CANDIDATES_MAX, "all workers of a host can wait to be joined by one plan"
 
 
 class Candidates:
@@ -46,19 +48,22 @@ class Candidates:
         }
         return list(self._heard.values())
 
-    def named(self, name: str) -> Candidacy:
-        """The candidate with this name or id; raises `CallerError`."""
+    def called(self, name: str) -> list[Candidacy]:
+        """The candidate with this name or id, or those that are the workers of the host of this name; raises
+        `CallerError`."""
         present = [found for found, _ in self.present()]
-        found = [candidate for candidate in present if name in (candidate.name, candidate.id)]
-        if len(found) > 1:
-            raise CallerError(f"{len(found)} candidates are called '{name}': name the one you mean by its id")
+        found = called(present, name)
+        for candidate in found:
+            same = sum(other.name == candidate.name for other in found)
+            if same > 1:
+                raise CallerError(f"{same} candidates are called '{candidate.name}': name the one you mean by its id")
         if not found:
             known = ", ".join(candidate.name for candidate in present) or "none"
             raise CallerError(
                 f"no node called '{name}' waits to join (candidates: {known}); start it with "
                 f"`quorate start --name {name} --data DIR --join {self._own_peer_address()}`"
             )
-        return found[0]
+        return found
 
     def rows(self) -> list[dict[str, Any]]:
         """For people."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +20,7 @@ from quorate.core.ring.metadata import ClusterMetadata, quorums
 from quorate.core.ring.plan import Plan, plan_force, plan_join, plan_leave, plan_replace, plan_weight, start
 from quorate.core.ring.ring import Member
 from quorate.core.ring.transition import Stage, abort, move_member
+from quorate.core.ring.workers import called
 from quorate.core.store import Admin, Failure, Wish
 from quorate.node.anti_entropy import ranges_text
 from quorate.node.candidates import Candidates, as_member
@@ -89,7 +90,7 @@ class Reconfiguration:
         """See `core.store.Store.force`."""
         node = self._node
         try:
-            numbers = [self._member_named(name).number for name in lost]
+            numbers = [number for name in lost for number in self._members_called(name)]
             if node.self_number in numbers:
                 raise CallerError("this node itself is named as lost: give the command to a survivor")
             if not numbers:
@@ -152,21 +153,25 @@ class Reconfiguration:
         """Raises `CallerError`."""
         ring, used = present.ring, quorums(present)
         if wish.kind == "join":
-            return plan_join(ring, as_member(self._candidates.named(wish.node), ring.last_number + 1), used)
-        number = self._member_named(wish.node).number
+            return plan_join(ring, self._newcomers_called(wish.node, ring.last_number), used)
+        numbers = self._members_called(wish.node)
         if wish.kind == "leave":
-            return plan_leave(ring, number, used, wish.stopped)
+            return plan_leave(ring, numbers, used, wish.stopped)
         if wish.kind == "replace":
-            newcomer = as_member(self._candidates.named(wish.by), ring.last_number + 1)
-            return plan_replace(ring, number, newcomer, used, wish.stopped)
-        return plan_weight(ring, number, wish.weight, used)
+            return plan_replace(ring, numbers, self._newcomers_called(wish.by, ring.last_number), used, wish.stopped)
+        return plan_weight(ring, numbers, wish.weight, used)
 
-    def _member_named(self, name: str) -> Member:
+    def _newcomers_called(self, name: str, last_number: int) -> list[Member]:
+        candidates = self._candidates.called(name)
+        return [as_member(found, last_number + place) for place, found in enumerate(candidates, start=1)]
+
+    def _members_called(self, name: str) -> list[int]:
+        """The numbers of those that are meant: one member, or all workers of a host."""
         members = self._node.view.ring.members
-        for member in members:
-            if name in (member.name, member.id):
-                return member
-        raise CallerError(f"there is no member '{name}'; there are: {', '.join(member.name for member in members)}")
+        found = called(members, name)
+        if not found:
+            raise CallerError(f"there is no member '{name}'; there are: {', '.join(one.name for one in members)}")
+        return [member.number for member in found]
 
     def _document(self, plan: Plan) -> dict[str, Any]:
         view = self._node.view
@@ -181,6 +186,8 @@ class Reconfiguration:
         return {
             "id": plan.id,
             "kind": plan.kind,
+            "joining": _tellable(one for one in plan.after.members if one.number not in before),
+            "leaving": _tellable(one for one in view.ring.members if one.number not in after),
             "ring_version": plan.version,
             "partitions_moved": len(plan.moves),
             "fewest_moves": plan.fewest_moves,
@@ -313,6 +320,10 @@ class Reconfiguration:
             "software": facts.software if facts is not None else None,
             "wire_version": facts.wire_version if facts is not None else None,
         }
+
+
+def _tellable(members: Iterable[Member]) -> list[dict[str, str]]:
+    return [{"name": member.name, "id": member.id} for member in members]
 
 
 def _report_of(answer: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from quorate.core.limits import (
     MEMBER_WEIGHT_MAX,
     SLOTS,
     VALUE_BYTES_MAX_DEFAULT,
+    WORKERS_MAX,
 )
 from quorate.server.addresses import is_loopback, is_wildcard, parse_address
 from quorate.server.documents import reason
@@ -62,6 +63,10 @@ class NodeConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     host: str = ""
     zone: str = ""
     weight: int = 1
+    """Of each worker, if there are several."""
+    workers: int = 0
+    """Processes that serve as members of one host, so that several cores do; 0: as many as the data directory has, or
+    one."""
     secret: str = ""
     """Cluster secret: hexadecimal digits or any text, at least 16 bytes."""
     password: str = ""
@@ -203,3 +208,5 @@ def _check_labels(configuration: NodeConfiguration) -> None:
             raise StartupError(f"a node's {what} has at most {length_max} printable characters")
     if not 1 <= configuration.weight <= MEMBER_WEIGHT_MAX:
         raise StartupError(f"weight must be from 1 to {MEMBER_WEIGHT_MAX}; got {configuration.weight}")
+    if not 0 <= configuration.workers <= WORKERS_MAX:
+        raise StartupError(f"a host has from 1 to {WORKERS_MAX} workers; got {configuration.workers}")

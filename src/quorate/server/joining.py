@@ -237,7 +237,7 @@ class Waiting:
             "waiting to be joined to cluster %s: run `quorate join %s --node %s`",
             *(self._cluster_id, candidacy.name, first.client_address),
         )
-        self._emit("waiting", node_id=candidacy.id, cluster_id=self._cluster_id)
+        self._emit("waiting", node_id=candidacy.id, cluster_id=self._cluster_id, member=first.client_address)
 
     def _fail(self, reason: str) -> None:
         self._failure = self._failure or reason

@@ -243,6 +243,9 @@ class PlanDocument(msgspec.Struct, frozen=True):
 
     id: str
     kind: str
+    joining: list[dict[str, Any]]
+    """Names and ids of those that would become members."""
+    leaving: list[dict[str, Any]]
     ring_version: int
     partitions_moved: int
     fewest_moves: int

@@ -25,6 +25,7 @@ from quorate.api.http.documents import (
 )
 from quorate.api.http.problems import Problem
 from quorate.core.keyspace import check_bucket_name
+from quorate.core.ring.workers import called
 from quorate.core.store import Wish
 
 ACCEPTED = 202
@@ -83,11 +84,12 @@ async def force(call: Call) -> web.StreamResponse:
     request = await read_document(call, ForceRequest)
     lost = sorted(set(request.lost))
     members = call.store.ring().members
-    known = {name for member in members for name in (member.name, member.id)}
-    unknown = [name for name in lost if name not in known]
+    found = {name: called(members, name) for name in lost}
+    unknown = [name for name in lost if not found[name]]
     if unknown:
         raise Problem(_REFUSED, f"no member is called '{unknown[0]}'; /v1/cluster/members lists them")
-    staying = [member.name for member in members if member.name not in lost and member.id not in lost]
+    gone = [member.number for those in found.values() for member in those]
+    staying = [member.name for member in members if member.number not in gone]
     warnings = [
         f"{', '.join(lost)}: removed without asking anybody, and what only they hold is given up",
         f"{', '.join(staying) or 'nobody'}: what is left; never do this while one of the lost may still run",

@@ -8,6 +8,10 @@ What is checked here, once for all that comes after: the ring after it is balanc
 if it can (`placement.py`, hard case 17); it is not short of members or hosts where the ring before was not; nobody
 comes back that was removed (hard case 16); and the tokens that move are the fewest possible plus 5%.
 
+A plan may be about several members, so that a host with all its workers (`workers.py`) comes, goes or is replaced at
+once: what it holds is copied once, and not first to a sibling that goes next. The proof in `advance.py` counts
+newcomers by partitions and does not care how many a plan has.
+
 Rejected: to start a plan that makes replicas fewer than a bucket's n. The proof in `advance.py` needs as many after as
 before, and an operator who means it can lower the bucket's n first.
 """
@@ -76,42 +80,56 @@ class Plan(msgspec.Struct, frozen=True):
         return {flow: counted[flow] for flow in sorted(counted)}
 
 
-def plan_join(ring: StagedRing, joiner: Member, quorums: Sequence[Quorum]) -> Plan:
-    """`joiner` becomes a member. Its number must be new: above `ring.last_number`. Raises `CallerError`."""
+def plan_join(ring: StagedRing, joiners: Sequence[Member], quorums: Sequence[Quorum]) -> Plan:
+    """`joiners` become members. Their numbers must be new: above `ring.last_number`. Raises `CallerError`."""
     check_steady(ring)
-    _check_newcomer(ring, joiner)
-    return _plan(ring, "join", [*ring.members, joiner], quorums, [])
+    _check_newcomers(ring, joiners)
+    return _plan(ring, "join", [*ring.members, *joiners], quorums, [])
 
 
-def plan_leave(ring: StagedRing, number: int, quorums: Sequence[Quorum], stopped: bool = False) -> Plan:
-    """The member goes. `stopped`: it is gone already and will not come back. Raises `CallerError`."""
+def plan_leave(ring: StagedRing, numbers: Sequence[int], quorums: Sequence[Quorum], stopped: bool = False) -> Plan:
+    """These members go. `stopped`: they are gone already and will not come back. Raises `CallerError`."""
     check_steady(ring)
-    leaver = _member(ring, number)
-    staying = [member for member in ring.members if member.number != number]
+    leavers = _members(ring, numbers)
+    staying = [member for member in ring.members if member not in leavers]
     if not staying:
-        raise CallerError(f"'{leaver.name}' is the only member; a cluster cannot be left empty")
-    return _plan(ring, "leave", staying, quorums, [number] if stopped else [])
+        if len(leavers) > 1:
+            raise CallerError("these are all members that there are; a cluster cannot be left empty")
+        raise CallerError(f"'{leavers[0].name}' is the only member; a cluster cannot be left empty")
+    return _plan(ring, "leave", staying, quorums, list(numbers) if stopped else [])
 
 
 def plan_replace(
-    ring: StagedRing, number: int, newcomer: Member, quorums: Sequence[Quorum], stopped: bool = False
+    ring: StagedRing,
+    numbers: Sequence[int],
+    newcomers: Sequence[Member],
+    quorums: Sequence[Quorum],
+    stopped: bool = False,
 ) -> Plan:
-    """`newcomer` takes the place, and if its weight is the same the tokens, of the member `number`.
+    """`newcomers` take the place, and if they weigh as much together the tokens, of these members.
 
-    `stopped`: that member has stopped for good, and what only it holds is given up. Raises `CallerError`.
+    `stopped`: those have stopped for good, and what only they hold is given up. Raises `CallerError`.
     """
     check_steady(ring)
-    _member(ring, number)
-    _check_newcomer(ring, newcomer)
-    members = [newcomer if member.number == number else member for member in ring.members]
-    return _plan(ring, "replace", members, quorums, [number] if stopped else [])
+    places = {member.number: index for index, member in enumerate(_members(ring, numbers))}
+    _check_newcomers(ring, newcomers)
+    members: list[Member] = []
+    for member in ring.members:
+        if member.number not in places:
+            members.append(member)
+        elif places[member.number] < len(newcomers):
+            members.append(newcomers[places[member.number]])
+    members += newcomers[len(places) :]
+    return _plan(ring, "replace", members, quorums, list(numbers) if stopped else [])
 
 
-def plan_weight(ring: StagedRing, number: int, weight: int, quorums: Sequence[Quorum]) -> Plan:
-    """The member shall carry `weight` times as much as a member of weight 1. Raises `CallerError`."""
+def plan_weight(ring: StagedRing, numbers: Sequence[int], weight: int, quorums: Sequence[Quorum]) -> Plan:
+    """Each of these members shall carry `weight` times as much as a member of weight 1. Raises `CallerError`."""
     check_steady(ring)
-    changed = msgspec.structs.replace(_member(ring, number), weight=weight)
-    members = [changed if member.number == number else member for member in ring.members]
+    changed = _members(ring, numbers)
+    members = [
+        msgspec.structs.replace(member, weight=weight) if member in changed else member for member in ring.members
+    ]
     return _plan(ring, "weight", members, quorums, [])
 
 
@@ -217,11 +235,22 @@ def fewest_moves(held: Mapping[int, int], members: Sequence[Member], partitions:
     return max(given, taken)
 
 
-def _member(ring: StagedRing, number: int) -> Member:
-    try:
-        return ring.member(number)
-    except KeyError:
-        raise CallerError(f"no member has the number {number}") from None
+def _members(ring: StagedRing, numbers: Sequence[int]) -> list[Member]:
+    """Those with these numbers, of which there is at least one."""
+    assert numbers, "a plan is about somebody"
+    found = []
+    for number in numbers:
+        try:
+            found.append(ring.member(number))
+        except KeyError:
+            raise CallerError(f"no member has the number {number}") from None
+    return found
+
+
+def _check_newcomers(ring: StagedRing, newcomers: Sequence[Member]) -> None:
+    assert newcomers, "a plan is about somebody"
+    for newcomer in newcomers:
+        _check_newcomer(ring, newcomer)
 
 
 def _check_newcomer(ring: StagedRing, newcomer: Member) -> None:

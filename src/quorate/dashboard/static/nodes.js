@@ -2,7 +2,7 @@
 
 import { byId, duration, h, show, table } from "./dom.js";
 
-const COLUMNS = ["node", "state", "seen as", "address", "zone", "owns", "hints kept", "in flight", "disk free", "uptime"];
+const COLUMNS = ["node", "state", "seen as", "address", "host", "zone", "owns", "hints kept", "in flight", "disk free", "uptime"];
 
 /** The state that counts: what the node says, or, if it does not say anything, why that is. */
 export const stateOf = (member) => member.report.state;
@@ -23,7 +23,7 @@ function row(member, opinion, partitions) {
     h("th", { scope: "row" }, member.name),
     h("td", { class: "state" }, report.state),
     h("td", {}, opinion ? h("span", { class: "state", data: { state: opinion.state } }, opinion.state) : "itself"),
-    cell(member.client_address), cell(member.zone || "–"), cell(`${((100 * member.tokens) / partitions).toFixed(1)} %`), cell(hints),
+    cell(member.client_address), cell(member.host || "–"), cell(member.zone || "–"), cell(`${((100 * member.tokens) / partitions).toFixed(1)} %`), cell(hints),
     cell(report.in_flight_requests === undefined ? null : `${report.in_flight_requests} of ${report.requests_in_flight_max}`),
     cell(report.disk_free_fraction === undefined ? null : `${Math.round(100 * report.disk_free_fraction)} %`),
     cell(duration(report.uptime_s)),
