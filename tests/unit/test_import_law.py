@@ -23,7 +23,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "api": frozenset({"core"}),
     "client": frozenset({"core"}),
     "server": frozenset({"core", "node", "adapters", "api", "dashboard", "_compiled"}),
-    "sim": frozenset({"core", "node", "adapters", "api", "client"}),
+    "sim": frozenset({"core", "node", "adapters", "api", "client", "_compiled"}),
     "bench": frozenset({"core", "client"}),
     "dashboard": frozenset({"core"}),
     "cli": frozenset({"core", "client", "server", "sim", "bench", "_compiled"}),
