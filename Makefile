@@ -46,7 +46,7 @@ compile: $(DIGEST)
 $(DIGEST): $(STAMP) setup.py $(SOURCES)
 	@rm -f $@; mkdir -p build; echo "compiling the hot modules, for a minute or two (log: build/compile.log)"; \
 	if QUORATE_COMPILE=1 $(BIN)/python setup.py -q build_ext --inplace >build/compile.log 2>&1; then \
-	  $(BIN)/python -m quorate._compiled; \
+	  $(BIN)/python -c "from quorate import _compiled; _compiled.note_sources()"; \
 	else \
 	  find src -name '*.so' -delete; \
 	  echo "not compiled, so all runs as plain Python, only slower; it needs a C compiler and Python's headers" \

@@ -59,6 +59,11 @@ def sources_digest() -> str:
     return digest.hexdigest()
 
 
+def note_sources() -> None:
+    """End a build in a checkout: these are the sources that the extensions were made of."""
+    (PACKAGE_PATH / DIGEST_NAME).write_text(sources_digest())
+
+
 def _reason_for_sources() -> str:
     """Why the sources run; empty if the compiled modules do."""
     if not any(PACKAGE_PATH.glob(f"{SENTINEL}.*.so")):
@@ -80,7 +85,3 @@ BUILD: Final = "compiled" if COMPILED else f"pure Python: {REASON_FOR_SOURCES}"
 
 if not COMPILED:
     sys.meta_path.insert(0, SourcesOnly)
-
-if __name__ == "__main__":
-    # What a build in a checkout ends with: these are the sources that the extensions were made of.
-    (PACKAGE_PATH / DIGEST_NAME).write_text(sources_digest())
