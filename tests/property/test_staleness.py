@@ -246,6 +246,17 @@ def test_without_reads_nothing_is_said_of_waiting_for_them() -> None:
     assert found[1, 2]["write_wait_ms"]["p50"] == pytest.approx(10.0, rel=0.13)
 
 
+def test_a_read_waits_for_the_slowest_of_those_that_it_asks() -> None:
+    """One replica answers after 2 ms and the other after 40: r = 2 asks either, r = 3 both."""
+    quick, slow = (Link(one_of(1.0), one_of(1.0), one_of(half), one_of(half)) for half in (1.0, 20.0))
+    trials = Trials(one_of(0.0), [[quick, slow]], random.Random(1).random)
+    trials.run(1_000)
+    short, long = bucket_of(2.0), bucket_of(40.0)
+    assert trials.read_waits[1][short] + trials.read_waits[1][long] == 1_000
+    assert trials.read_waits[1][short] == pytest.approx(500, abs=75)
+    assert trials.read_waits[2][long] == 1_000
+
+
 def test_a_share_is_no_finer_than_what_it_is_of() -> None:
     trials = Trials(one_of(0.0), [[Link(one_of(0.0), one_of(0.0))]], random.Random(1).random)
     trials.run(300)
