@@ -201,7 +201,7 @@ def test_ways_there_and_back_add_up_to_the_round_trip(delays: list[tuple[float, 
     book = LegBook(0.0)
     for out, back in [(0.0, 0.0), *delays]:
         book.observe(2, False, 2.0 + out + back, back, 1.0)
-    leg = book.measured(2.0).writes[2]
+    leg = book.measured(2.0, [2]).writes[2]
     away, home = leg.draws()
     assert leg.least_ms == pytest.approx(2.0)
     outs, backs = sorted([0.0, *(out for out, _ in delays)]), sorted([0.0, *(back for _, back in delays)])
@@ -216,12 +216,14 @@ def test_what_was_measured_is_forgotten_after_two_generations() -> None:
     age = STALENESS_GENERATION_MS
     book.observe(2, False, 1.0, 0.0, 10.0)
     book.observe(3, True, 1.0, 0.0, age + 10.0)
-    both = book.measured(age + 20.0)
+    both = book.measured(age + 20.0, [2, 3])
     assert (both.write_count, both.read_count, both.window_ms) == (1, 1, age + 20.0)
-    later = book.measured(2 * age + 20.0)
+    assert (list(both.writes), list(both.reads)) == ([2], [3])
+    assert (book.measured(age + 20.0, [3]).writes, book.measured(age + 20.0, [3]).write_count) == ({}, 1)
+    later = book.measured(2 * age + 20.0, [2, 3])
     assert (later.write_count, later.read_count) == (0, 1)
     book.observe(2, False, 1.0, 0.0, 9 * age)
-    assert book.measured(9 * age).read_count == 0
+    assert book.measured(9 * age, ()).read_count == 0
 
 
 def test_a_peer_that_little_is_known_of_is_taken_to_be_like_the_others() -> None:
@@ -229,7 +231,7 @@ def test_a_peer_that_little_is_known_of_is_taken_to_be_like_the_others() -> None
     for _ in range(STALENESS_PEER_SAMPLES_MIN):
         book.observe(2, False, 8.0, 0.0, 1.0)
     book.observe(3, False, 800.0, 0.0, 1.0)
-    links = links_of(book.measured(1.0), [2, 3, 4])
+    links = links_of(book.measured(1.0, [2, 3, 4]), [2, 3, 4])
     assert links[2].write_away(0.5) == pytest.approx(4.0, abs=1.0)
     assert links[3].write_away(0.5) == links[4].write_away(0.5) == pytest.approx(4.0, abs=1.0)
     assert links[3].write_away(0.999) > 500.0, "its own measurement is among all"

@@ -187,7 +187,7 @@ STALENESS_SLICE_REPLICAS: Final = 150
 STALENESS_SLICE_PAUSE_MS: Final = 5
 STALENESS_COMMITS: Final = 32
 """Local commits that are timed for one computation."""
-STALENESS_GROUPS_MAX: Final = 64
+STALENESS_GROUPS_MAX: Final = 32
 """Sets of replicas that one computation draws from."""
 STALENESS_KEPT_MS: Final = 10_000
 """A computation is shown for so long before it is made anew."""

@@ -95,7 +95,7 @@ class Staleness:
         if kind not in self._kept:
             reason = await self._compute(view, kind)
             if reason:
-                measured = node.legs.measured(now_ms)
+                measured = node.legs.measured(now_ms, ())
                 return Admin({**self._head(bucket, view, measured), "ready": False, "reason": reason})
             # Settings and clock may have moved on meanwhile; the trials are of what was asked.
             now_ms = node.clock.monotonic_ms()
@@ -136,13 +136,14 @@ class Staleness:
         groups = self._groups(view)
         if not groups:
             return "this node is a replica of no key of such a bucket; ask another node"
-        measured = node.legs.measured(node.clock.monotonic_ms())
+        peers = sorted({peer for group in groups for peer in group})
+        measured = node.legs.measured(node.clock.monotonic_ms(), peers)
         if groups[0] and measured.write_count < STALENESS_SAMPLES_MIN:
             return f"not enough measurements yet ({measured.write_count} of {STALENESS_SAMPLES_MIN})"
         commits = await self._time_commits(view.synced)
         if not commits:
             return f"this node takes no writes: {node.fenced_because}"
-        links = links_of(measured, sorted({peer for group in groups for peer in group}))
+        links = links_of(measured, peers)
         trials = Trials(_evenly(commits), [[links[peer] for peer in group] for group in groups], node.rng.random)
         slice_trials = max(1, STALENESS_SLICE_REPLICAS // trials.replicas)
         while trials.done < STALENESS_TRIALS:

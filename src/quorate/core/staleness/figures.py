@@ -30,7 +30,11 @@ def links_of(measured: Measured, peers: Sequence[int]) -> dict[int, Link]:
     """The links to `peers`. Those of which little was measured are taken to be like all others together; without
     reads, or without enough of them, nothing is said of reads. There must be writes."""
     writes = _draws(measured.writes, peers)
-    reads = _draws(measured.reads, peers) if measured.read_count >= STALENESS_PEER_SAMPLES_MIN else {}
+    reads = (
+        _draws(measured.reads, peers)
+        if sum(leg.count for leg in measured.reads.values()) >= STALENESS_PEER_SAMPLES_MIN
+        else {}
+    )
     return {peer: Link(*writes[peer], *reads.get(peer, ())) for peer in peers}
 
 
@@ -46,14 +50,16 @@ def _draws(legs: dict[int, Leg], peers: Sequence[int]) -> dict[int, tuple[Draw, 
 def configurations(trials: Trials, r: int, w: int) -> list[dict[str, Any]]:
     """Every R and W of these replicas, the present one marked; `r` and `w` are the bucket's."""
     n = trials.replicas
+    read_waits = [_NO_WAIT, *(_quantiles(waits) for waits in trials.read_waits[1:])]
+    write_waits = [_quantiles(waits) for waits in trials.write_waits]
     return [
         {
             "r": other_r,
             "w": other_w,
             "current": (other_r, other_w) == (r, w),
             **_freshness(trials.cells.get((other_r, other_w)), n, trials.done),
-            "read_wait_ms": _NO_WAIT if other_r == 1 else _quantiles(trials.read_waits[other_r - 1]),
-            "write_wait_ms": _quantiles(trials.write_waits[other_w - 1]),
+            "read_wait_ms": read_waits[other_r - 1],
+            "write_wait_ms": write_waits[other_w - 1],
         }
         for other_r in range(1, n + 1)
         for other_w in range(1, n + 1)

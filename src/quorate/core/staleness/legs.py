@@ -26,6 +26,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from math import frexp, inf
+from operator import add
 
 import msgspec
 
@@ -101,9 +102,8 @@ class Leg:
         """Take in what `other` has counted."""
         self.count += other.count
         self.least_ms = min(self.least_ms, other.least_ms)
-        for index in range(BUCKETS):
-            self.ages[index] += other.ages[index]
-            self.rests[index] += other.rests[index]
+        self.ages = array("I", map(add, self.ages, other.ages))
+        self.rests = array("I", map(add, self.rests, other.rests))
 
     def draws(self) -> tuple[Draw, Draw]:
         """(away, back)."""
@@ -120,20 +120,16 @@ def joined(legs: Iterable[Leg]) -> Leg:
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """What there is by now, by peer."""
+    """What there is by now."""
 
     writes: dict[int, Leg]
+    """By peer, of those that were asked about."""
     reads: dict[int, Leg]
+    write_count: int
+    """Of all peers."""
+    read_count: int
     window_ms: float
     """The time that it is of."""
-
-    @property
-    def write_count(self) -> int:
-        return sum(leg.count for leg in self.writes.values())
-
-    @property
-    def read_count(self) -> int:
-        return sum(leg.count for leg in self.reads.values())
 
 
 class LegBook:
@@ -158,18 +154,17 @@ class LegBook:
             leg = legs[peer] = Leg()
         leg.add(round_trip_ms, age_ms)
 
-    def measured(self, now_ms: float) -> Measured:
-        """What was measured in this generation and the one before."""
+    def measured(self, now_ms: float, peers: Sequence[int]) -> Measured:
+        """What was measured in this generation and the one before, with the legs of `peers`."""
         if now_ms - self._now_ms >= STALENESS_GENERATION_MS:
             self._turn(now_ms)
-        writes, reads = (
-            {
-                peer: joined(legs[peer] for legs in (self._before[kind], self._now[kind]) if peer in legs)
-                for peer in sorted(self._before[kind] | self._now[kind])
-            }
-            for kind in (False, True)
-        )
-        return Measured(writes, reads, now_ms - self._before_ms)
+        generations = (self._before, self._now)
+        counts = [sum(leg.count for both in generations for leg in both[kind].values()) for kind in (False, True)]
+        legs = []
+        for kind in (False, True):
+            known = {peer: [both[kind][peer] for both in generations if peer in both[kind]] for peer in peers}
+            legs.append({peer: joined(found) for peer, found in known.items() if found})
+        return Measured(legs[0], legs[1], counts[0], counts[1], now_ms - self._before_ms)
 
     def _turn(self, now_ms: float) -> None:
         """Begin a new generation; one that ended longer ago than it lasted is forgotten."""
