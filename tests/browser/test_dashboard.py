@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import redis
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -63,6 +64,27 @@ def test_the_overview_is_live(driver: object, shared_cluster: Cluster) -> None:
 
     page.until(written, "writes are seen")
     page.until(lambda: page.text("p999-put").endswith(" ms"), "and how long they took")
+    page.check_conduct()
+
+
+def test_freshness_is_told_once_it_is_measured(driver: object, make_cluster: MakeCluster) -> None:
+    cluster = make_cluster()
+    page = page_of(driver, cluster)
+    page.open()
+    page.until(lambda: "every read sees" in page.text("staleness-now").lower(), "r + w > n needs no measurement")
+    assert "not enough measurements yet" in page.text("staleness-note")
+    connection = redis.Redis(port=int(cluster.address(1).rpartition(":")[2]))
+    with connection.pipeline(transaction=False) as pipeline:
+        for index in range(600):
+            pipeline.set(f"carts:key{index}", b"value")
+        pipeline.execute()
+    connection.close()
+    page.until(lambda: page.all("#staleness-1-1"), "every r and w is a row")
+    assert len(page.all("#staleness tbody tr")) == 9
+    assert page.attribute("staleness-2-2", "data-current") == "true"
+    assert "certain" in page.text("staleness-2-2")
+    assert " %" in page.text("staleness-1-1")
+    assert "not measured" in page.text("staleness-2-1") or "/" in page.text("staleness-2-1")
     page.check_conduct()
 
 

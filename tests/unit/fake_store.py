@@ -201,6 +201,9 @@ class FakeStore:
     def status(self, reply: Callable[[Admin | Failure], None]) -> None:
         self._answer(("status",), reply, lambda: Admin({"members": len(self.data.ring.members)}))
 
+    def staleness(self, bucket: bytes, reply: Callable[[Admin | Failure], None]) -> None:
+        self._answer(("staleness", bucket), reply, lambda: Admin({"bucket": bucket.decode() or None, "ready": False}))
+
     def buckets(self) -> dict[bytes, BucketProperties]:
         return dict(self.data.buckets)
 

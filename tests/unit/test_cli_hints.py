@@ -54,7 +54,10 @@ STATUS = {
 @pytest.fixture
 def asked(request: pytest.FixtureRequest) -> ScriptedNode:
     body = json.dumps(STATUS).encode()
-    node = ScriptedNode(lambda command: b"$%d\r\n%b\r\n" % (len(body), body))
+    known = ([b"KV.STATUS"], [b"KV.TRANSFERS"])
+    node = ScriptedNode(
+        lambda command: b"$%d\r\n%b\r\n" % (len(body), body) if command in known else b"-ERR unknown command\r\n"
+    )
     request.addfinalizer(node.close)
     return node
 
@@ -111,8 +114,15 @@ def test_status_tells_of_a_plan_of_lagging_rings_and_of_several_versions(
     members[0]["report"]["peers"] = {"n2": opinion, "n3": opinion}
     transfers = {"ring_version": 7, "plan": "p9", "joining": [], "leaving": ["n3"], "stage": "read old"}
 
+    freshness = {"n": 3, "r": 1, "w": 1, "ready": False, "reason": "not enough measurements yet (2 of 1000)"}
+    documents = {
+        b"KV.STATUS": {**STATUS, "members": members},
+        b"KV.TRANSFERS": transfers,
+        b"KV.STALENESS": freshness,
+    }
+
     def script(command: list[bytes]) -> bytes:
-        body = json.dumps({**STATUS, "members": members} if command == [b"KV.STATUS"] else transfers).encode()
+        body = json.dumps(documents[command[0]]).encode()
         return b"$%d\r\n%b\r\n" % (len(body), body)
 
     node = ScriptedNode(script)
@@ -122,12 +132,14 @@ def test_status_tells_of_a_plan_of_lagging_rings_and_of_several_versions(
     assert "plan p9 is under way: n3 leaves (ring version 7); `quorate transfers` shows how far it is" in out
     assert "n2 goes by ring version 6; the newest is 7" in out
     assert "n1 goes by" not in out
+    assert "freshness, as n1 has measured it: n=3 r=1 w=1: not enough measurements yet (2 of 1000)" in out
     assert "version 1.1 on n1 n3, version 1.0 on n2" in out
     assert "n2 is not connected to n3" in out
     assert "n3 is not connected" not in out
     assert max(len(line.rstrip()) for line in out.splitlines()) <= 120
     assert run(["status", "--json", "--node", node.address]) == 0
-    assert json.loads(capfd.readouterr().out)["transfers"] == transfers
+    found = json.loads(capfd.readouterr().out)
+    assert (found["transfers"], found["staleness"]) == (transfers, freshness)
 
 
 def test_status_of_a_node_that_knows_no_transfers(
@@ -138,7 +150,9 @@ def test_status_of_a_node_that_knows_no_transfers(
     node = ScriptedNode(lambda command: reply if command == [b"KV.STATUS"] else b"-ERR unknown command\r\n")
     request.addfinalizer(node.close)
     assert run(["status", "--node", node.address]) == 1
-    assert "under way" not in capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert "under way" not in out
+    assert "freshness" not in out
 
 
 def test_strict_is_a_property_that_can_be_set(

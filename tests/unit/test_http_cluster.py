@@ -93,6 +93,9 @@ def test_the_state_of_the_cluster_is_shown() -> None:
         assert len((await http.get("/v1/cluster/members")).json()["members"]) == 3
         assert (await http.get("/v1/cluster/transfers")).json()["plan"] is None
         assert (await http.get("/v1/cluster/repair")).json() == {"state": "idle"}
+        assert (await http.get("/v1/cluster/staleness")).json() == {"bucket": None, "ready": False}
+        assert (await http.get("/v1/cluster/staleness?bucket=carts")).json()["bucket"] == "carts"
+        assert (await http.get("/v1/cluster/staleness?bucket=a%3Ab")).status == 400
         assert (await http.get("/v1/where/carts/a%2Fb")).json() == {"bucket": "carts", "key": "a/b"}
         http.store.fail_next = [Failure("unavailable", "no majority")]
         assert (await http.get("/v1/cluster")).status == 503

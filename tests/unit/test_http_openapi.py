@@ -75,7 +75,7 @@ def test_the_design_has_every_call() -> None:
         "/healthz": "GET",
         "/readyz": "GET",
         "/openapi.json": "GET",
-        **{f"/v1/cluster/{what}": "GET" for what in ("ring", "transfers", "hints", "members")},
+        **{f"/v1/cluster/{what}": "GET" for what in ("ring", "transfers", "hints", "members", "staleness")},
         **{f"/v1/cluster/{what}": "POST" for what in ("join", "leave", "replace", "weight", "abort", "force")},
         "/v1/cluster/repair": "GET POST",
     }

@@ -142,6 +142,9 @@ def test_documents_are_json() -> None:
     session = Session()
     assert json.loads(session.call("KV.WHERE", "carts:alice")) == {"bucket": "carts", "key": "alice"}
     assert json.loads(session.call("KV.STATUS")) == {"members": 3}
+    assert json.loads(session.call("KV.STALENESS")) == {"bucket": None, "ready": False}
+    assert json.loads(session.call("KV.STALENESS", "carts"))["bucket"] == "carts"
+    assert isinstance(session.call("KV.STALENESS", "a:b"), Exception)
     ring = json.loads(session.call("KV.RING"))
     assert (ring["version"], len(ring["members"]), len(ring["owners"])) == (1, 3, 64)
 

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("up", "Run a whole cluster on this machine; Ctrl-C stops it cleanly."),
     "start": ("start", "Run one node, or all workers of one host."),
     "status": ("show", "What every node says about itself, and how it is seen."),
+    "staleness": ("staleness", "How soon reads see writes, for every r and w."),
     "members": ("members", "Who belongs to the cluster, and who would like to."),
     "ring": ("ring", "Who owns how much of the ring."),
     "where": ("show", "Which replicas hold a key, and what each holds right now."),

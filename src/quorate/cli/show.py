@@ -12,6 +12,7 @@ from quorate.cli.exit_codes import ERROR, OK
 from quorate.cli.link import Link
 from quorate.cli.membership_text import plan_text
 from quorate.cli.options import bucket_bytes, key_bytes, node_options
+from quorate.cli.staleness import staleness_text
 from quorate.cli.status_rows import hosts_of, requests_row, status_row
 from quorate.cli.tables import show_table, table_of
 from quorate.core.errors import CallerError
@@ -36,11 +37,13 @@ def status_command(node: str, password: str | None, as_json: bool, each: bool) -
     compared with another replica since it was started, and within what time all of them were (--json tells each
     partition's last comparison and what differed). Gets and puts are those that a node coordinated since it was
     started; their latencies are of the last seconds: its own work, and the wait for the quorum. With --json,
-    "transfers" is what `quorate transfers` says. Exits with 1 if any node says that it is not up, or does not answer.
+    "transfers" is what `quorate transfers` says, and "staleness" what `quorate staleness` does. Exits with 1 if any
+    node says that it is not up, or does not answer.
     """
     with Link(node, password) as link:
         document = link.document("KV.STATUS")
-        document["transfers"] = _transfers(link)
+        document["transfers"] = _if_known(link, "KV.TRANSFERS")
+        document["staleness"] = _if_known(link, "KV.STALENESS")
     healthy = all(member["report"]["state"] == "up" for member in document["members"])
     if as_json:
         click.echo(json.dumps(document, indent=1))
@@ -72,10 +75,10 @@ def where_command(bucket: str, key: str, node: str, password: str | None, as_jso
         click.echo("The replicas differ; a read of the key, or time, brings them together.")
 
 
-def _transfers(link: Link) -> dict[str, Any] | None:
-    """The document of KV.TRANSFERS; None from a node of an earlier version, which has no such thing."""
+def _if_known(link: Link, command: str) -> dict[str, Any] | None:
+    """The document of `command`; None from a node of an earlier version, which has no such thing."""
     try:
-        document: dict[str, Any] = link.document("KV.TRANSFERS")
+        document: dict[str, Any] = link.document(command)
     except CallerError:
         return None
     return document
@@ -118,6 +121,8 @@ def _print_status(document: dict[str, Any], each: bool) -> None:
             notes.append(f"{name} is not connected to {', '.join(apart)}")
     show_table(table)
     _show_requests(hosts)
+    if document["staleness"] is not None:
+        click.echo(f"freshness, as {seen_by} has measured it: {staleness_text(document['staleness'])}")
     for note in notes:
         click.echo(note)
 

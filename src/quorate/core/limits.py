@@ -174,6 +174,26 @@ SWEEP_INTERVAL_MIN_MS: Final = 60_000
 SWEEP_PAUSE_MS: Final = 50.0
 """Between two chunks of a sweep, which makes it slow even where nothing else is going on."""
 
+# Staleness (docs/consistency.md).
+STALENESS_GENERATION_MS: Final = 60_000
+"""Figures are of the requests of the last one or two of these."""
+STALENESS_SAMPLES_MIN: Final = 1_000
+"""Acknowledgements by other replicas that must have been measured before anything is said."""
+STALENESS_PEER_SAMPLES_MIN: Final = 100
+"""Measurements with one peer above which its link is judged by itself."""
+STALENESS_TRIALS: Final = 10_000
+STALENESS_SLICE_REPLICAS: Final = 150
+"""Trials times replicas in one turn of the loop: about a millisecond."""
+STALENESS_SLICE_PAUSE_MS: Final = 5
+STALENESS_COMMITS: Final = 32
+"""Local commits that are timed for one computation."""
+STALENESS_GROUPS_MAX: Final = 32
+"""Sets of replicas that one computation draws from."""
+STALENESS_KEPT_MS: Final = 10_000
+"""A computation is shown for so long before it is made anew."""
+STALENESS_WAITING_MAX: Final = 1_024
+"""Questions that wait for one computation."""
+
 # Time.
 GRACE_DEFAULT_MS: Final = 24 * 3_600_000
 CLOCK_SKEW_MAX_MS: Final = 60_000
@@ -206,4 +226,6 @@ assert EXCHANGE_KEYS_MAX * (KEY_BYTES_MAX + BUCKET_NAME_BYTES_MAX + 32) + EXCHAN
 assert COLLECT_BATCH_ENTRIES <= COLLECT_ENTRIES_MAX
 assert 2 * EXCHANGE_RECORDS_HELD_MAX_MS < COLLECT_QUIET_MS
 assert 2 * REQUEST_TIMEOUT_MAX_MS < COLLECT_QUIET_MS < GRACE_DEFAULT_MS // 8
+assert STALENESS_PEER_SAMPLES_MIN <= STALENESS_SAMPLES_MIN and STALENESS_KEPT_MS < STALENESS_GENERATION_MS
+assert STALENESS_SLICE_REPLICAS >= REPLICAS_MAX
 assert SLOTS & (SLOTS - 1) == 0 and PARTITIONS_DEFAULT <= SLOTS

@@ -134,6 +134,18 @@ class Store(Protocol):
         """The cluster as this node sees it, with every reachable node's report about itself."""
         ...
 
+    def staleness(self, bucket: bytes, reply: Callable[[Admin | Failure], None]) -> None:
+        """How likely a read sees a write that was acknowledged some time before, in `bucket` or (empty) in a bucket
+        with the defaults, as this node has measured it; replies at once, or when it is worked out. The document:
+
+        bucket (null: the defaults), seen_by, n, r, w, replicas (how many there are), measured: {writes, reads, needed,
+        window_s}, ready, reason (why not), and when it is ready: computed_s_ago, trials, resolution, times_ms,
+        configurations: [{r, w, current, certain, fresh (a share for each of times_ms), fresh_elsewhere,
+        fresh_within_ms: {p99, p999, p9999}, read_wait_ms (null: not measured) and write_wait_ms: {p50, p99, p999}}].
+        See `core.staleness.figures`.
+        """
+        ...
+
     def repair(self, bucket: bytes, reply: Callable[[Admin | Failure], None]) -> None:
         """Begin one pass of anti-entropy from this node to all others, over `bucket` or (empty) over everything, or
         join the one that is under way; replies at once with the document that `repair_status` gives."""

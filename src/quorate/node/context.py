@@ -16,9 +16,11 @@ from quorate.core.causality.hybrid_logical_clock import HybridLogicalClock
 from quorate.core.measures import Measures
 from quorate.core.membership.failure_detector import FailureDetector
 from quorate.core.ports import Clock, Engine, Rng, Scheduler, Transport
+from quorate.core.staleness.legs import LegBook
 from quorate.core.store import Failure, GetRequest, GetResult, PutRequest, PutResult
 from quorate.node.cluster_view import ClusterView
 from quorate.node.commit_queue import CommitQueue
+from quorate.node.dispatch import Dispatch
 from quorate.node.epochs import Epochs
 from quorate.node.hints import HintStore
 from quorate.node.options import NodeOptions
@@ -47,6 +49,7 @@ class NodeContext:
         "counters",
         "detector",
         "disconnected",
+        "dispatch",
         "engine",
         "epochs",
         "fenced_because",
@@ -57,6 +60,7 @@ class NodeContext:
         "hybrid_clock",
         "in_flight",
         "in_flight_bytes",
+        "legs",
         "measures",
         "observed_every",
         "options",
@@ -80,11 +84,13 @@ class NodeContext:
     clock: Clock
     concurrency: ConcurrencyLimit
     commits: CommitQueue
+    dispatch: Dispatch
     engine: Engine
     epochs: Epochs
     filling: Filling
     hints: HintStore
     hybrid_clock: HybridLogicalClock
+    legs: LegBook
     measures: Measures
     options: NodeOptions
     plan_filling: PlanFilling

@@ -15,12 +15,14 @@ Handler = Callable[[int, Any, float], None]
 class Dispatch:
     """What a node does with each message that arrives."""
 
-    __slots__ = ("_handlers", "_pending")
+    __slots__ = ("_handlers", "_pending", "reply_age_ms")
 
     def __init__(self, pending: Mapping[int, Operation]) -> None:
         """`pending`: the requests in flight by number (`requests.RequestTable`)."""
         self._pending = pending
         self._handlers: dict[type, Handler] = {}
+        self.reply_age_ms = 0.0
+        """How long the reply that is being handled was under way beyond the least (see `core.wire.age`)."""
 
     def register(self, handlers: Mapping[type, Handler]) -> None:
         """Message type → handler; a type is handled by one."""
@@ -35,4 +37,5 @@ class Dispatch:
         """The handler of replies; one that nobody waits for any more is dropped."""
         operation: Any = self._pending.get(message.id)
         if operation is not None:
+            self.reply_age_ms = age_ms
             operation.on_reply(member, message)

@@ -1,4 +1,5 @@
-"""What the requests of clients tell the failure detector about the peers that they were sent to.
+"""What the requests of clients tell the failure detector about the peers that they were sent to, and what is told of
+staleness is worked out from (`core.staleness`).
 
 A peer answers for the time since it was asked itself, not since the request began; and one request is one observation,
 however often its operation looks at the clock.
@@ -22,10 +23,11 @@ LOAD_REQUESTS_PER_TICK: Final = 100
 class Evidence:
     """When the members of one operation were asked, and who was reported as silent."""
 
-    __slots__ = ("_asked_late_ms", "_node", "_reported", "started_ms", "weight")
+    __slots__ = ("_asked_late_ms", "_node", "_read", "_reported", "started_ms", "weight")
 
     def __init__(self, node: NodeContext, read: bool) -> None:
         self._node = node
+        self._read = read
         self.weight = node.observation_weight(read)
         """How many requests this one stands for; 0: it is not observed."""
         self.started_ms = node.clock.monotonic_ms()
@@ -42,7 +44,9 @@ class Evidence:
         node = self._node
         if self.weight or member in node.detector.suspects:
             now_ms = node.clock.monotonic_ms()
-            node.detector.on_answer(member, now_ms - self.asked_ms(member), self.weight or 1)
+            waited_ms = now_ms - self.asked_ms(member)
+            node.detector.on_answer(member, waited_ms, self.weight or 1)
+            node.legs.observe(member, self._read, waited_ms, node.dispatch.reply_age_ms, now_ms)
 
     def silent(self, awaited: Sequence[int], now_ms: float) -> None:
         """Report those of `awaited` that were asked long enough ago, each of them once."""

@@ -24,6 +24,7 @@ from quorate.core.membership.ring_consensus import RingValue
 from quorate.core.ports import Clock, Engine, Rng, Scheduler, Space, Transport
 from quorate.core.ring.ring import Member
 from quorate.core.ring.transition import StagedRing
+from quorate.core.staleness.legs import LegBook
 from quorate.core.store import Admin, Failure, GetRequest, KeysPage, KeysRequest, PutRequest, Wish
 from quorate.node.absence import END, Absence, ranges_to_empty
 from quorate.node.anti_entropy import AntiEntropy
@@ -53,6 +54,7 @@ from quorate.node.repair import Repair
 from quorate.node.replica import Replica
 from quorate.node.requests import RequestTable
 from quorate.node.ring_keeper import RingKeeper
+from quorate.node.staleness import Staleness
 from quorate.node.sweep import Sweep
 from quorate.node.trees import Trees
 
@@ -95,12 +97,13 @@ class Node:
         shared.disconnected = dict.fromkeys(shared.view.other_numbers, True)
         shared.hybrid_clock = HybridLogicalClock(shared.options.clock_skew_max_ms)
         shared.requests = RequestTable(clock, scheduler, rng, shared.on_stall, partial(listen, shared))
-        self._dispatch = Dispatch(shared.requests.pending)
+        self._dispatch = shared.dispatch = Dispatch(shared.requests.pending)
         self.on_message: Callable[[int, messages.Message, float], None] = self._dispatch.deliver
         """`PeerHandler.on_message`, without a step in between."""
         shared.rings.on_message = self.on_message
         shared.concurrency = ConcurrencyLimit(shared.options.in_flight_requests_max, clock.monotonic_ms())
         shared.measures = Measures(clock.monotonic_ms())
+        shared.legs = LegBook(clock.monotonic_ms())
         shared.background = BackgroundAdmission(clock.monotonic_ms())
         shared.filling = Filling(shared)
         self._absence = Absence(shared, self._empty, self.fence)
@@ -204,6 +207,9 @@ class Node:
 
     def status(self, reply: Callable[[Admin | Failure], None]) -> None:
         self._inspection.status(reply)
+
+    def staleness(self, bucket: bytes, reply: Callable[[Admin | Failure], None]) -> None:
+        self._staleness.ask(bucket, reply)
 
     def buckets(self) -> dict[bytes, BucketProperties]:
         return dict(sorted(self._shared.view.metadata.buckets.items()))
@@ -343,6 +349,7 @@ class Node:
         self._membership.departure.left = lambda: len(self._sweep.kept_no_more())
         self._membership.on_ring = [self._anti_entropy.on_ring, self._sweep.on_ring]
         self._offers = Offers(shared)
+        self._staleness = Staleness(shared)
         reports = (self._anti_entropy.report, self._sweep.report, self._membership.reconfiguration.report)
         self._inspection = Inspection(shared, self._coordinator, __version__, *reports)
 

@@ -22,6 +22,10 @@ async def get_ring(call: Call) -> web.StreamResponse:
     return json_answer(RingDocument(ring.cluster_id, ring.version, ring.partitions, members, ring.owners))
 
 
+async def get_staleness(call: Call) -> web.StreamResponse:
+    return json_answer((await ask(call.store.staleness, call.options.get("bucket", b""))).document)
+
+
 async def get_members(call: Call) -> web.StreamResponse:
     return json_answer((await ask(call.store.members)).document)
 

@@ -220,6 +220,71 @@ class HintsDocument(msgspec.Struct, frozen=True):
     """What is kept for each, in all."""
 
 
+class Measurements(msgspec.Struct, frozen=True):
+    """Answers of other replicas that one node has timed."""
+
+    writes: int
+    reads: int
+    needed: int
+    """Of writes, before anything is said."""
+    window_s: float
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Quantiles in milliseconds."""
+
+    p50: float
+    p99: float
+    p999: float
+
+
+class Within(msgspec.Struct, frozen=True):
+    """After so many milliseconds that share of reads is fresh."""
+
+    p99: float
+    p999: float
+    p9999: float
+
+
+class Freshness(msgspec.Struct, frozen=True):
+    """What one R and W would mean."""
+
+    r: int
+    w: int
+    current: bool
+    """The bucket has these."""
+    certain: bool
+    """R + W > N: every read sees every acknowledged write, as long as no other node stands in for a replica."""
+    fresh: list[float]
+    """The share of reads that see a write, for each of `times_ms` after its acknowledgement."""
+    fresh_elsewhere: list[float]
+    """The same of reads by other replicas than the one that took the write."""
+    fresh_within_ms: Within
+    read_wait_ms: Wait | None
+    """For the other replicas; null: no reads were measured."""
+    write_wait_ms: Wait
+
+
+class StalenessDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How soon reads see writes, by what this node has measured; what follows `reason` is only there if it is ready."""
+
+    bucket: str | None
+    seen_by: str
+    n: int
+    r: int
+    w: int
+    measured: Measurements
+    ready: bool
+    reason: str
+    replicas: int = 0
+    computed_s_ago: float = 0.0
+    trials: int = 0
+    resolution: float = 0.0
+    """A share above 1 - resolution is to be read as "more than that"."""
+    times_ms: list[float] = []
+    configurations: list[Freshness] = []
+
+
 class WhereDocument(msgspec.Struct, frozen=True):
     """Where a key lives, and what each replica holds of it right now."""
 

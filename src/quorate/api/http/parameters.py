@@ -167,6 +167,14 @@ BUCKET = Parameter(
     f"A bucket's name: 1 to {BUCKET_NAME_BYTES_MAX} bytes, percent-encoded, without colons and control characters.",
     {"type": "string", "minLength": 1, "maxLength": BUCKET_NAME_BYTES_MAX}, _bucket, "carts",
 )  # fmt: skip
+OF_BUCKET = Parameter(
+    "bucket",
+    "query",
+    "A bucket's name; without it, one that has the defaults.",
+    BUCKET.schema,
+    _bucket,
+    "carts",
+)
 KEY = Parameter(
     "key", "path",
     f"A key: any 1 to {KEY_BYTES_MAX} bytes, percent-encoded; a slash in it is written %2F.",

@@ -29,6 +29,7 @@ from quorate.api.http.documents import (
     ReplaceRequest,
     RingDocument,
     SiblingsDocument,
+    StalenessDocument,
     TransfersDocument,
     WeightRequest,
     WhereDocument,
@@ -113,6 +114,8 @@ BUCKETS = (
 CLUSTER = (
     _look("/v1/cluster", "getCluster", "The cluster as this node sees it.", cluster.get_cluster, ClusterDocument),
     _look("/v1/cluster/ring", "getRing", "Who owns which partition.", cluster.get_ring, RingDocument),
+    _look("/v1/cluster/staleness", "getStaleness", "How soon reads see writes, by what this node has measured.",
+          cluster.get_staleness, StalenessDocument, p.OF_BUCKET),
     _look("/v1/cluster/members", "getMembers", "Who belongs to the cluster.", cluster.get_members, MembersDocument),
     _look("/v1/cluster/transfers", "getTransfers", "The change that is under way.", cluster.get_transfers,
           TransfersDocument),

@@ -10,6 +10,7 @@ import { drawLocal } from "./local.js";
 import { drawMembers, drawTransfer, members, setUpMembership } from "./membership.js";
 import { drawNodes, stateOf } from "./nodes.js";
 import { drawRing } from "./ring.js";
+import { drawStaleness } from "./staleness.js";
 
 const POLL_MS = 1000;
 const VIEWS = ["overview", "inspect", "buckets", "membership"];
@@ -37,6 +38,7 @@ async function poll() {
   drawNodes(cluster);
   drawHealing(cluster.members);
   drawTransfer(transfers);
+  if (view() === "overview") drawStaleness(performance.now());
   if (view() === "membership") drawMembers(await members(), cluster.partitions);
   await drawLocal();
 }

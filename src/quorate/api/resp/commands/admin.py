@@ -1,4 +1,5 @@
-"""KV.WHERE, KV.KEYS, KV.STATUS, KV.RING, KV.CLUSTER, KV.BUCKETS, KV.BUCKET, KV.REPAIR: what tools and clients ask.
+"""KV.WHERE, KV.KEYS, KV.STATUS, KV.STALENESS, KV.RING, KV.CLUSTER, KV.BUCKETS, KV.BUCKET, KV.REPAIR: what tools and
+clients ask.
 
 Documents are JSON in a bulk string, so that a new field breaks no client.
 """
@@ -35,6 +36,19 @@ def kv_where(connection: RespConnection, arguments: list[bytes]) -> None:
 def kv_status(connection: RespConnection, arguments: list[bytes]) -> None:
     slot = connection.slot()
     connection.store.status(lambda result: slot.fill(replies.document(result)))
+
+
+def kv_staleness(connection: RespConnection, arguments: list[bytes]) -> None:
+    """`KV.STALENESS [bucket]`: how soon reads see writes; without a bucket, where the defaults hold."""
+    bucket = arguments[1] if len(arguments) == 2 else b""
+    if len(arguments) == 2:
+        check_bucket_name(bucket)
+    slot = connection.slot()
+
+    def on_result(result: Admin | Failure) -> None:
+        slot.fill(replies.document(result))
+
+    connection.store.staleness(bucket, on_result)
 
 
 def kv_keys(connection: RespConnection, arguments: list[bytes]) -> None:
@@ -149,6 +163,9 @@ COMMANDS = [
     on_key("kv.where", kv_where, 2, 2, "Where a key lives and what each replica holds", READ, "kv"),
     Command("kv.keys", kv_keys, 2, ANY_NUMBER, "A page of a bucket's keys", READ, group="kv"),
     Command("kv.status", kv_status, 1, 1, "The cluster as this node sees it", ADMIN, group="kv"),
+    Command(
+        "kv.staleness", kv_staleness, 1, 2, "How soon reads see writes, by this node's measurements", ADMIN, group="kv"
+    ),
     Command("kv.ring", kv_ring, 1, 2, "The ring, if it is newer than the given version", ADMIN, group="kv"),
     Command("kv.cluster", kv_cluster, 1, 1, "The id of the cluster that this node belongs to", CONNECTION, group="kv"),
     Command("kv.repair", kv_repair, 2, 3, "One pass of anti-entropy on this node, and its progress", ADMIN, group="kv"),
