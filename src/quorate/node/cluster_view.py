@@ -51,11 +51,13 @@ class Placement:
 class BucketView:
     """A bucket's properties, as the hot path wants them."""
 
-    __slots__ = ("flags", "last_write_wins", "placements", "properties", "r", "synced", "ttl_ms", "w")
+    __slots__ = ("flags", "last_write_wins", "n", "placements", "properties", "r", "strict", "synced", "ttl_ms", "w")
 
     def __init__(self, properties: BucketProperties, placements: list[Placement]) -> None:
         self.properties = properties
         self.placements = placements
+        self.n = properties.n
+        self.strict = properties.strict
         self.r = properties.r
         self.w = properties.w
         self.ttl_ms = properties.ttl * 1000

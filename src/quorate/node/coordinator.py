@@ -88,7 +88,7 @@ class Coordinator:
         key = storage_key(partition, request.bucket, request.key)
 
         def coordinate(left_ms: int, reply: GetReply) -> None:
-            if bucket.properties.strict or not node.view.is_member:
+            if bucket.strict or not node.view.is_member:
                 # What a fallback holds, or does not hold, is no answer here.
                 replicas = list(placement.replicas)
                 why = "no replica of this key could be reached"
@@ -141,7 +141,7 @@ class Coordinator:
             else:
                 self._coordinate_put(request, reply, bucket, placement, partition, w, left_ms)
 
-        strict = bucket.properties.strict or request.strict
+        strict = bucket.strict or request.strict
         self._forward(placement, request, timeout_ms, reply, remaining_ms, coordinate, strict)
 
     def place(self, bucket: BucketView, name: bytes, key: bytes) -> tuple[int, Placement]:
@@ -161,7 +161,7 @@ class Coordinator:
         timeout_ms: int,
     ) -> None:
         node = self._node
-        strict = bucket.properties.strict or request.strict
+        strict = bucket.strict or request.strict
         plan = plan_put(node, placement, strict)
         if plan.copies < w or (strict and not placement.coordinates):
             message = f"the write needs {w} nodes and {plan.copies} can be reached"
@@ -241,7 +241,7 @@ class Coordinator:
         return min(asked_ms, REQUEST_TIMEOUT_MAX_MS) or self._node.options.request_timeout_ms
 
     def _refusal(self, name: str, replicas: int, bucket: BucketView) -> Failure | None:
-        n = bucket.properties.n
+        n = bucket.n
         if not 1 <= replicas <= n:
             return Failure("caller", f"{name}={replicas} is not possible in this bucket: it must be from 1 to n={n}")
         node = self._node

@@ -87,7 +87,7 @@ class GetOperation(GetTally):
         candidates = node.nearest_first(others, node.requests.next_turn()) if others else []
         connected = len(candidates)
         suspects = node.detector.suspects
-        if (suspects or connected < len(others) or not placement.coordinates) and not bucket.properties.strict:
+        if (suspects or connected < len(others) or not placement.coordinates) and not bucket.strict:
             candidates = self._with_fallbacks(candidates)
         super().__init__(r, [node.self_number, *candidates[: r - 1]], candidates[r - 1 :])
         if connected < len(others):

@@ -130,12 +130,11 @@ class RecordStore:
         Raises `CallerError` if the key would get too many siblings, `Overloaded` if no epoch is at hand.
         """
         record, marker, digest = found
-        if request.operation and record is not None and has_operation(record, request.operation) is not None:
+        operation, delete = request.operation, request.delete
+        if operation and record is not None and has_operation(record, operation) is not None:
             # A retry of what this store has done already: the same event, not a second one.
             return record, encode_record(record), marker, NO_BASE
-        context = request.context or EMPTY_CONTEXT
-        if request.overwrite_seen:
-            context = context_of(record)
+        context = context_of(record) if request.overwrite_seen else request.context or EMPTY_CONTEXT
         nothing_unseen = descends(record.clock if record is not None else {}, context.clock)
         if record is None or not nothing_unseen or not vouches(marker, self._epochs.floor, self._member):
             marker = self._epochs.mint()
@@ -145,11 +144,11 @@ class RecordStore:
             context,
             marker,
             self._hybrid_clock.tick(wall_ms, context.time),
-            b"" if request.delete else request.value,
+            b"" if delete else request.value,
             request.content_type,
-            TOMBSTONE if request.delete else VALUE,
-            wall_ms + ttl_ms if ttl_ms > 0 and not request.delete else 0,
-            request.operation,
+            TOMBSTONE if delete else VALUE,
+            wall_ms + ttl_ms if ttl_ms > 0 and not delete else 0,
+            operation,
         )
         if last_write_wins:
             new = resolve_last_write_wins(new)

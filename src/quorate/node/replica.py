@@ -42,7 +42,7 @@ _ABSENT: Final = int(Status.ABSENT)
 _STALE_RING: Final = int(Status.STALE_RING)
 _FENCED: Final = int(Status.FENCED)
 fields_of: Final[Callable[[Write | Read], tuple[Any, ...]]] = msgspec.structs.astuple
-"""All fields at once, which costs compiled code as much as one of them."""
+"""All fields at once, which costs compiled code as much as one of them; a later version's message may have more."""
 
 
 class Replica:
@@ -66,7 +66,7 @@ class Replica:
         return bool(self._node.fenced_because) or not self._view.told
 
     def on_write(self, member: int, message: Write, age_ms: float) -> None:
-        number, remaining_ms, ring_version, key, body, flags, base = fields_of(message)
+        number, remaining_ms, ring_version, key, body, flags, base = fields_of(message)[:7]
         if remaining_ms <= age_ms:
             self._count("expired_requests_dropped")
             return
@@ -163,7 +163,7 @@ class Replica:
             self._send(member, ReadReply(message.id, _OK, digest, body if message.full else b""))
 
     def on_read(self, member: int, message: Read, age_ms: float) -> None:
-        number, remaining_ms, ring_version, key, full = fields_of(message)
+        number, remaining_ms, ring_version, key, full = fields_of(message)[:5]
         if remaining_ms <= age_ms:
             self._count("expired_requests_dropped")
             return

@@ -80,6 +80,8 @@ class LoopScheduler:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._soon: list[Callable[[], None]] = []
+        """What runs in the next turn."""
         self._timers: list[_Timer] = []
         self._cancelled = 0
         self._made = 0
@@ -87,7 +89,18 @@ class LoopScheduler:
         self._wake_up_at = 0.0
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        self._loop.call_soon(callback)
+        # One handle of the loop for all that a turn asks for: a handle costs as much as what most of them call.
+        if not self._soon:
+            self._loop.call_soon(self._run_soon)
+        self._soon.append(callback)
+
+    def _run_soon(self) -> None:
+        soon, self._soon = self._soon, []
+        for callback in soon:
+            try:
+                callback()
+            except Exception as error:
+                self._report(callback, error)
 
     def call_later(self, delay_ms: float, callback: Callable[[], None]) -> _Timer:
         deadline = monotonic() + max(delay_ms, 0.0) / 1000.0
@@ -145,6 +158,7 @@ class LoopScheduler:
         try:
             callback()
         except Exception as error:
-            self._loop.call_exception_handler(
-                {"message": f"a timer's callback failed: {callback!r}", "exception": error}
-            )
+            self._report(callback, error)
+
+    def _report(self, callback: Callable[[], None], error: Exception) -> None:
+        self._loop.call_exception_handler({"message": f"a callback failed: {callback!r}", "exception": error})

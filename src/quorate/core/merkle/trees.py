@@ -9,7 +9,8 @@ Two different sets of records have one sum once in 2^64 tries; nothing that is c
 
 There is one tree for each partition and each n, since buckets with another n have their partition's records on other
 nodes. Where all buckets have the default n, which is the usual case, no key is ever taken apart. The trees of all
-partitions for one n lie together in a `Forest`: two arrays, so that a write touches two places in memory.
+partitions for one n lie together in a `Forest`: two lists, so that a write touches two places in memory. They take some
+ten megabytes more than arrays of words would, and save each write the conversions.
 
 Invariants: which leaf a key is in depends on the key and on the number of partitions only; a root is the XOR of its
 leaves after every call.
@@ -67,16 +68,16 @@ class HashTree:
 
 
 class Forest:
-    """The trees of all partitions for one n, in two arrays of 64-bit words: `roots`, and the leaves in order."""
+    """The trees of all partitions for one n: `roots`, and the leaves in order."""
 
     __slots__ = ("_leaves", "_mask", "_nothing", "_shift", "leaf_count", "roots")
 
     def __init__(self, partitions: int, leaf_count: int) -> None:
         assert leaf_count & (leaf_count - 1) == 0, "a power of two"
         self.leaf_count = leaf_count
-        self._leaves = _zeros(partitions * leaf_count)
-        self._nothing = _zeros(leaf_count)
-        self.roots = _zeros(partitions)
+        self._leaves = [0] * (partitions * leaf_count)
+        self._nothing = [0] * leaf_count
+        self.roots = [0] * partitions
         self._shift = leaf_count.bit_length() - 1
         self._mask = leaf_count - 1
 
@@ -96,11 +97,11 @@ class Forest:
     def leaves(self, partition: int) -> array[int]:
         """A copy of the leaves of a partition."""
         start = partition * self.leaf_count
-        return self._leaves[start : start + self.leaf_count]
+        return array("Q", self._leaves[start : start + self.leaf_count])
 
     def plant(self, partition: int, leaves: array[int]) -> None:
         """Put these leaves, as many as each tree has, in the place of those of a partition."""
-        assert len(leaves) == self.leaf_count, "an array only ever has the size it was made with"
+        assert len(leaves) == self.leaf_count, "a forest only ever has the size it was made with"
         start = partition * self.leaf_count
         self._leaves[start : start + self.leaf_count] = leaves
         self.roots[partition] = reduce(xor, leaves)
@@ -113,7 +114,8 @@ class Forest:
 
     def empty(self, partition: int) -> bool:
         """Are all leaves of this partition 0?"""
-        return not self.roots[partition] and self.leaves(partition) == self._nothing
+        start = partition * self.leaf_count
+        return not self.roots[partition] and self._leaves[start : start + self.leaf_count] == self._nothing
 
 
 def _zeros(words: int) -> array[int]:

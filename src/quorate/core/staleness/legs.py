@@ -27,20 +27,19 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from math import frexp, inf
 from operator import add
-
-import msgspec
+from typing import Final, NamedTuple
 
 from quorate.core.limits import STALENESS_GENERATION_MS
 
 Draw = Callable[[float], float]
 """From a number in [0, 1) to a time in milliseconds: the inverse of a distribution."""
 
-STEPS = 8
+STEPS: Final = 8
 """Buckets for each power of two: each is at most an eighth wide."""
-LOWEST_EXPONENT = -6
-HIGHEST_EXPONENT = 16
-BUCKETS = (HIGHEST_EXPONENT - LOWEST_EXPONENT) * STEPS
-LOWER_MS: tuple[float, ...] = (
+LOWEST_EXPONENT: Final = -6
+HIGHEST_EXPONENT: Final = 16
+BUCKETS: Final = (HIGHEST_EXPONENT - LOWEST_EXPONENT) * STEPS
+LOWER_MS: Final[tuple[float, ...]] = (
     0.0,
     *(2.0 ** (LOWEST_EXPONENT + index // STEPS) * (STEPS + index % STEPS) / STEPS for index in range(1, BUCKETS + 1)),
 )
@@ -119,7 +118,7 @@ def joined(legs: Iterable[Leg]) -> Leg:
     return whole
 
 
-class Measured(msgspec.Struct, frozen=True):
+class Measured(NamedTuple):
     """What there is by now."""
 
     writes: dict[int, Leg]

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import msgspec
-
 if TYPE_CHECKING:
     from quorate.api.resp.connection import RespConnection
 
@@ -21,21 +19,47 @@ Handler = Callable[["RespConnection", list[bytes]], None]
 raises `CallerError` before taking one; taking it, it keeps replies in order even if it answers later."""
 
 
-class Command(msgspec.Struct, frozen=True):
-    name: str
-    """In lower case, as COMMAND shows it."""
-    handler: Handler
-    arguments_min: int
-    """The name counts as one."""
-    arguments_max: int
-    summary: str
-    flags: tuple[str, ...] = ()
-    first_key: int = 0
-    """Position of the first key; 0: none."""
-    last_key: int = 0
-    """Position of the last key; negative: from the end."""
-    key_step: int = 0
-    group: str = "generic"
+class Command:
+    __slots__ = (
+        "arguments_max",
+        "arguments_min",
+        "first_key",
+        "flags",
+        "group",
+        "handler",
+        "key_step",
+        "last_key",
+        "name",
+        "summary",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        handler: Handler,
+        arguments_min: int,
+        arguments_max: int,
+        summary: str,
+        flags: tuple[str, ...] = (),
+        first_key: int = 0,
+        last_key: int = 0,
+        key_step: int = 0,
+        group: str = "generic",
+    ) -> None:
+        self.name = name
+        """In lower case, as COMMAND shows it."""
+        self.handler = handler
+        self.arguments_min = arguments_min
+        """The name counts as one."""
+        self.arguments_max = arguments_max
+        self.summary = summary
+        self.flags = flags
+        self.first_key = first_key
+        """Position of the first key; 0: none."""
+        self.last_key = last_key
+        """Position of the last key; negative: from the end."""
+        self.key_step = key_step
+        self.group = group
 
     @property
     def arity(self) -> int:
