@@ -145,7 +145,8 @@ class _Member:
         return member
 
     def tell(self, step: Step) -> None:
-        self.done = 0
+        if step.do != "stop":
+            self.done = 0
         self._write(msgspec.json.encode(step))
 
     async def answer(self) -> Answer:

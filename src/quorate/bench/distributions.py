@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import cache
 from random import Random
 from typing import Final
 
@@ -42,6 +43,7 @@ def fnv_64(number: int) -> int:
     return min(value, (1 << 64) - value)
 
 
+@cache
 def _two_bytes() -> list[int]:
     """The hash after the two lowest bytes, for each value of these."""
     one = [((_BASIS ^ low) * _PRIME) & _MASK for low in range(256)]
