@@ -153,9 +153,11 @@ def test_processes_have_keys_of_their_own() -> None:
 
     async def bench() -> None:
         whole = Load(8, 0.02, 10, 50, 0.0)
-        for process in range(3):
-            runner = Bench(bucket, whole.share(process, 3))
+        runners = [Bench(bucket, whole.share(process, 3)) for process in range(3)]
+        for runner in runners:
             await runner.load()
+        assert bucket.calls == len(bucket.versions) == 50
+        for runner in runners:
             await runner.measure("put")
 
     asyncio.run(bench())

@@ -128,6 +128,18 @@ def test_people_read_lines(access: FakeAccess, capfd: pytest.CaptureFixture[str]
     assert captured.err == "", "no bar where nobody looks on"
 
 
+def test_whoever_looks_on_sees_how_far_it_is(
+    access: FakeAccess, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quorate.cli.bench_text.watched", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # With this rich takes the pipe for a terminal.
+    assert run(["bench", "--workload", "c", *FEW, "--warm-up", "0.1", "--json"]) == 0
+    captured = capfd.readouterr()
+    assert "c: warm-up" in captured.err
+    assert "operations" in captured.err
+    assert all(json.loads(line) for line in captured.out.splitlines()), "stdout has the results alone"
+
+
 def test_a_checked_run_ends_with_a_verdict(bench: Callable[..., list[dict[str, Any]]]) -> None:
     *_, verdict = bench("--workload", "put", "--check")
     assert verdict == {"keys": 20, "lost": 0, "unread": 0, "phase": "check"}

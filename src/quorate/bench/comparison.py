@@ -15,8 +15,6 @@ from quorate.bench.report import OperationReport, Report
 from quorate.bench.results import Results
 
 FIGURES: Final = ("ops_per_s", "p50_ms", "p99_ms", "p999_ms")
-UNIMPORTANT: Final = frozenset({"node", "output"})
-"""Options that say where, and not what."""
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -103,6 +101,5 @@ def _differences(first: Results, second: Results) -> Iterator[tuple[str, tuple[A
     host = {"cpu": (first.host.cpu, second.host.cpu), "cpus": (first.host.cpus, second.host.cpus)}
     pairs = {"version": (first.quorate, second.quorate), **host}
     for ours, theirs in ((first.options, second.options), (first.bucket, second.bucket)):
-        names = [name for name in {**ours, **theirs} if name not in UNIMPORTANT]
-        pairs |= {name: (ours.get(name), theirs.get(name)) for name in names}
+        pairs |= {name: (ours.get(name), theirs.get(name)) for name in {**ours, **theirs}}
     yield from ((name, pair) for name, pair in pairs.items() if pair[0] != pair[1])

@@ -27,8 +27,8 @@ from quorate.client.asynchronous import connect
 from quorate.core.errors import CallerError, OutcomeUnknown, QuorateError, Unavailable
 
 PROGRESS_INTERVAL_S: Final = 0.25
-LINE_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Of one line in either direction: an hour's windows of a second take a quarter of it."""
+LINE_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Of one line in either direction; an hour's windows of a second take some sixteen MB."""
 ERRORS: Final[dict[str, type[QuorateError]]] = {
     error.__name__: error for error in (CallerError, Unavailable, OutcomeUnknown, QuorateError)
 }

@@ -77,8 +77,9 @@ async def _phases(carrier: Carrier, wanted: Wanted, results: Results) -> None:
             results.not_applicable.append(NotApplicable(name, reasons[name]))
             say(results.not_applicable[-1], wanted.as_json)
             continue
-        async with shown_progress(carrier, f"{name}: warm-up", load.warm_up_seconds):
-            await carrier.warm_up(name)
+        if load.warm_up_seconds:
+            async with shown_progress(carrier, f"{name}: warm-up", load.warm_up_seconds):
+                await carrier.warm_up(name)
         async with shown_progress(carrier, name, load.seconds):
             recorded = await carrier.measure(name)
         _report(recorded, wanted, results)

@@ -21,7 +21,7 @@ FIELDS_DEFAULT: Final = 10
 FIELD_BYTES_DEFAULT: Final = 100
 OUTPUT_WINDOW_S: Final = 1.0
 """A file of results has windows, also if nobody asked for their lines."""
-WINDOWS_MAX: Final = 20_000
+WINDOWS_MAX: Final = 10_000
 """Each takes some 4 KB of a process that reports them, and of the file."""
 YCSB_ONLY: Final = ("phases", "fields", "field_bytes", "conflicts")
 
@@ -116,7 +116,7 @@ def _option(name: str) -> str:
 
 def _told(options: dict[str, Any], bucket: str, load: Load) -> dict[str, Any]:
     """The options for the file of results: as they were in force, and nothing that is secret."""
-    left_out = ("password", "as_json", "output")
+    left_out = ("node", "password", "as_json", "output")
     told = {name: value for name, value in options.items() if name not in left_out}
     layout = (
         {"fields": load.fields, "field_bytes": load.field_bytes} if load.fields else {"value_bytes": load.value_bytes}
