@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -54,10 +55,15 @@ def test_two_processes_check_what_they_wrote(shared_cluster: Cluster) -> None:
 def test_nobody_is_left_behind(shared_cluster: Cluster, end: signal.Signals) -> None:
     """Ctrl-C ends all and reports; and if the first process is killed, the others notice and leave."""
     command = [*QUORATE, "bench", "--workload", "a", "--seconds", "600", *LOAD, "--node", shared_cluster.address()]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as bench:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, start_new_session=True
+    ) as bench:
         assert bench.stdout is not None
         assert json.loads(bench.stdout.readline())["phase"] == "load"
-        bench.send_signal(end)
+        if end == signal.SIGINT:
+            os.killpg(bench.pid, end)  # As a terminal does: to all that were not set apart.
+        else:
+            bench.send_signal(end)
         # All of them hold the pipe of errors: it ends when the last of them has.
         out, err = bench.communicate(timeout=EVENT_TIMEOUT_S)
     assert err == b""
