@@ -38,8 +38,8 @@ class Bench(Runner):
         put: Operation = ("put", self._put_random)
         get: Operation = ("get", self._get_random)
         if phase == "mixed":
-            choices = (put, get)
-            return lambda: random.choice(choices)
+            draw = random.random
+            return lambda: put if draw() < 0.5 else get
         only = {"put": put, "get": get}[phase]
         return lambda: only
 
