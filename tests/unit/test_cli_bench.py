@@ -12,54 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quorate.bench.arrivals import open_loop
-from quorate.bench.histogram import Latencies
-from quorate.bench.load import Bench, Load
-from quorate.bench.report import Recorder
+from quorate.bench.histogram import Latencies, decoded
+from quorate.bench.load import Bench
+from quorate.bench.report import Recorder, report_of, windows_of
+from quorate.bench.runner import Load
 from quorate.cli.exporter import export_line
 from quorate.core.errors import OutcomeUnknown, Unavailable
-
-
-class Got:
-    def __init__(self, context: str, there: bool) -> None:
-        self.context = context
-        self._there = there
-
-    def __bool__(self) -> bool:
-        return self._there
-
-
-class FakeBucket:
-    """One version a key; a put with another context than the key's would be a sibling."""
-
-    def __init__(self, fail_every: int = 0) -> None:
-        self.versions: dict[bytes, int] = {}
-        self.siblings = 0
-        self.calls = 0
-        self.gets = 0
-        self.fail_every = fail_every
-
-    async def get(self, key: bytes) -> Any:
-        self.gets += 1
-        await asyncio.sleep(0)
-        return Got(str(self.versions.get(key, "")), key in self.versions)
-
-    async def put(self, key: bytes, value: Any, context: Any = None) -> str:
-        self.calls += 1
-        await asyncio.sleep(0)
-        if (context or "") != str(self.versions.get(key, "")):
-            self.siblings += 1
-        self.versions[key] = self.versions.get(key, 0) + 1
-        if self.fail_every and self.calls % self.fail_every == 0:
-            raise OutcomeUnknown("lost") if self.calls % 2 else Unavailable("down")
-        return str(self.versions[key])
+from tests.unit.bench_fakes import FakeBucket
 
 
 def run(bucket: FakeBucket, phases: list[str], **options: Any) -> list[Any]:
     async def bench() -> list[Any]:
         load = Load(concurrency=8, seconds=0.05, value_bytes=10, keys=options.get("keys", 50), warm_up_seconds=0.0)
         runner = Bench(bucket, load)
-        await runner.preload()
-        return [(await runner.run(phase))[0] for phase in phases]
+        await runner.load()
+        return [report_of(await runner.measure(phase)) for phase in phases]
 
     return asyncio.run(bench())
 
@@ -88,15 +55,16 @@ def test_failures_are_counted_by_kind_and_leave_no_stale_context() -> None:
 
     async def bench() -> Any:
         runner = Bench(bucket, Load(8, 0.1, 10, 50, 0.0))
-        await runner.preload()
+        await runner.load()
         bucket.fail_every = 7
-        return await runner.run("put")
+        return await runner.measure("put")
 
-    report, windows = asyncio.run(bench())
+    result = asyncio.run(bench())
+    report = report_of(result)
     assert set(report.errors) == {"OutcomeUnknown", "Unavailable"}
     assert report.failed_puts == sum(report.errors.values())
     assert 0 < report.success < 1
-    assert windows == []
+    assert windows_of(result) == []
     assert bucket.siblings == 0
 
 
@@ -117,19 +85,15 @@ def test_an_open_loop_starts_everything_on_schedule_and_counts_from_there() -> N
 
     asyncio.run(open_loop(lambda: ("get", operation), 1000, 0.1, recorder))
     assert started == 100
-    report = recorder.report(0.1)
+    result = recorder.result(0.1)
+    report = report_of(result)
     assert report.errors == {"Unavailable": 1}
     assert (report.failed_gets, report.failed_puts, report.success) == (1, 0, 0.99)
     # 50 arrivals were due while the loop was held, from 50 ms down to 0 ms of waiting; a closed loop would show one.
-    (window,) = recorder.windows()
-    assert recorder_count(recorder, above_ms=20) >= 25
+    (window,) = windows_of(result)
+    latencies = decoded([result.kinds["get"].histogram])
+    assert sum(latencies.percentile_ms(percent) > 20 for percent in range(1, 101)) >= 25
     assert (window.at_s, window.success, window.errors) == (0.0, 0.99, {"Unavailable": 1})
-
-
-def recorder_count(recorder: Recorder, above_ms: float) -> int:
-    """How many operations took longer."""
-    report = recorder._total.latencies
-    return sum(report.percentile_ms(percent) > above_ms for percent in range(1, 101))
 
 
 def test_arrivals_beyond_the_bound_are_failures_and_not_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,25 +113,64 @@ def test_arrivals_beyond_the_bound_are_failures_and_not_memory(monkeypatch: pyte
         return ("put", operation)
 
     asyncio.run(open_loop(next_operation, 1000, 0.05, recorder))
-    report = recorder.report(0.05)
+    report = report_of(recorder.result(0.05))
     assert report.errors["NotSent"] == report.failed_puts
-    assert report.failed_puts + recorder._total.latencies.count == 50
+    assert report.failed_puts + report.operations["put"].count == 50
     assert report.failed_puts >= 30
 
 
 def test_outcomes_are_filed_under_the_window_in_which_they_were_due() -> None:
     recorder = Recorder("mixed", 2.0)
-    recorder.succeeded(0.5, 3.0)  # It ended in the next window, and was waited for in this one.
-    recorder.succeeded(1.9, 0.001)
+    recorder.succeeded(0.5, "put", 3.0)  # It ended in the next window, and was waited for in this one.
+    recorder.succeeded(1.9, "get", 0.001)
     recorder.failed(6.0, "put", "Unavailable")
     recorder.failed(7.9, "get", "Overloaded")
-    first, second, third, fourth = recorder.windows()
+    first, second, third, fourth = windows_of(recorder.result(8.0))
     assert [window.at_s for window in (first, second, third, fourth)] == [0, 2, 4, 6]
     assert fourth.unix_ms - first.unix_ms == 6000
     assert (first.ops_per_s, first.success, first.p99_ms) == (1, 1.0, pytest.approx(3000, rel=2e-3))
     assert (second.ops_per_s, second.success, third.errors) == (0, 1.0, {})
     assert (fourth.success, fourth.failed_puts, fourth.failed_gets) == (0.0, 1, 1)
     assert fourth.errors == {"Overloaded": 1, "Unavailable": 1}
+
+
+def test_arrivals_that_take_turns_are_never_early() -> None:
+    """Of several processes each begins its schedule a little later; what is due later must not be done before."""
+    recorder = Recorder("get")
+    began = time.perf_counter()
+    started: list[float] = []
+
+    async def operation() -> None:
+        started.append(time.perf_counter() - began)
+
+    asyncio.run(open_loop(lambda: ("get", operation), 50, 0.1, recorder, first_s=0.015))
+    assert len(started) == 5
+    assert all(at_s >= 0.015 + 0.02 * number for number, at_s in enumerate(started))
+
+
+def test_processes_have_keys_of_their_own() -> None:
+    bucket = FakeBucket()
+
+    async def bench() -> None:
+        whole = Load(8, 0.02, 10, 50, 0.0)
+        runners = [Bench(bucket, whole.share(process, 3)) for process in range(3)]
+        for runner in runners:
+            await runner.load()
+        assert bucket.calls == len(bucket.versions) == 50
+        for runner in runners:
+            await runner.measure("put")
+
+    asyncio.run(bench())
+    assert len(bucket.versions) == 50
+    assert bucket.siblings == 0
+
+
+def test_a_share_is_what_the_others_leave() -> None:
+    whole = Load(concurrency=7, rate_per_s=90.0)
+    shares = [whole.share(process, 3) for process in range(3)]
+    assert [share.concurrency for share in shares] == [3, 2, 2]
+    assert sum(share.rate_per_s for share in shares) == 90
+    assert [(share.process, share.processes) for share in shares] == [(0, 3), (1, 3), (2, 3)]
 
 
 def test_mixed_is_puts_and_gets() -> None:
@@ -178,10 +181,10 @@ def test_mixed_is_puts_and_gets() -> None:
 
 
 def test_a_preload_survives_a_busy_moment_and_names_what_never_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quorate.bench.load.PRELOAD_PAUSE_S", 0)
+    monkeypatch.setattr("quorate.bench.runner.PRELOAD_PAUSE_S", 0)
 
     async def preload(bucket: FakeBucket) -> None:
-        await Bench(bucket, Load(8, 0.1, 10, 50, 0.0)).preload()
+        await Bench(bucket, Load(8, 0.1, 10, 50, 0.0)).load()
 
     busy = FakeBucket(fail_every=3)
     asyncio.run(preload(busy))

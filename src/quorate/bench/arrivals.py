@@ -13,6 +13,7 @@ Rejected: random (Poisson) arrivals. They are truer, and make two short runs har
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -52,7 +53,7 @@ async def closed_loop(
                 # A cluster that refuses at once must not turn the workers into a busy loop that starves it.
                 await asyncio.sleep(0.01)
             else:
-                to.succeeded(sent - began, time.perf_counter() - sent)
+                to.succeeded(sent - began, kind, time.perf_counter() - sent)
 
     await asyncio.gather(*(worker() for _ in range(workers)))
     return time.perf_counter() - began
@@ -64,9 +65,10 @@ async def open_loop(
     seconds: float,
     to: Recorder,
     stopped: Callable[[], bool] = _never,
+    first_s: float = 0.0,
 ) -> float:
     """Start `rate_per_s` operations a second for `seconds`, or until `stopped()`, and wait for the last; gives the
-    seconds that it took."""
+    seconds that it took. The first is due after `first_s`."""
     began = time.perf_counter()
     running: set[asyncio.Task[None]] = set()
 
@@ -76,22 +78,23 @@ async def open_loop(
         except QuorateError as error:
             to.failed(due_s, kind, type(error).__name__)
         else:
-            to.succeeded(due_s, time.perf_counter() - began - due_s)
+            to.succeeded(due_s, kind, time.perf_counter() - began - due_s)
 
     total = int(rate_per_s * seconds)
     started = 0
     while started < total and not stopped():
-        due = min(total, int((time.perf_counter() - began) * rate_per_s) + 1)
+        due = min(total, math.floor((time.perf_counter() - began - first_s) * rate_per_s) + 1)
         for number in range(started, due):
+            due_s = first_s + number / rate_per_s
             kind, operation = next_operation()
             if len(running) >= IN_FLIGHT_MAX:
-                to.failed(number / rate_per_s, kind, "NotSent")
+                to.failed(due_s, kind, "NotSent")
                 continue
-            task = asyncio.create_task(one(kind, operation, number / rate_per_s))
+            task = asyncio.create_task(one(kind, operation, due_s))
             running.add(task)
             task.add_done_callback(running.discard)
         started = max(started, due)
-        await asyncio.sleep(max(0.0, started / rate_per_s - (time.perf_counter() - began)))
+        await asyncio.sleep(max(0.0, first_s + started / rate_per_s - (time.perf_counter() - began)))
     took_s = time.perf_counter() - began
     await asyncio.gather(*running)
     return took_s if stopped() else max(seconds, time.perf_counter() - began)

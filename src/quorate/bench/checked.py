@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import msgspec
 
-from quorate.bench.load import Bench, Load, Target
+from quorate.bench.load import Bench
+from quorate.bench.runner import Load, Target
 from quorate.core.errors import QuorateError
 
 NUMBER_BYTES: Final = 8
