@@ -91,7 +91,7 @@ class TreesMachine(RuleBasedStateMachine):
         found = records.base(key)
         request = PutRequest(b"", b"", b"v%d" % self.written, overwrite_seen=overwrite)
         new = records.coordinate(found, request, 0, False)
-        records.write(key, new.body, new.marker, False, ignore, None, found.digest)
+        records.write(key, new[1], new[2], False, ignore, None, found[2])
         self.changed(key)
 
     @rule(key=keys, actor=st.integers(1, 3), counter=st.integers(1, 3))
@@ -108,7 +108,7 @@ class TreesMachine(RuleBasedStateMachine):
         found = records.base(key)
         request = PutRequest(b"", b"", b"u%d" % self.written, overwrite_seen=True)
         new = records.coordinate(found, request, 0, False)
-        records.merge(key, new.body, False, False, ignore, None, new.base)
+        records.merge(key, new[1], False, False, ignore, None, new[3])
         self.changed(key)
 
     @rule(key=keys, right=st.booleans())

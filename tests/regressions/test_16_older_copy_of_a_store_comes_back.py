@@ -64,7 +64,7 @@ def test_restarts_of_the_node_itself_change_nothing(restarts: int) -> None:
     for _ in range(restarts):
         restarted(cluster, 2)
         put(cluster, 2, b"x")
-    record = cluster.nodes[2]._shared.records.base(stored_key(cluster, KEY)).record
+    record = cluster.nodes[2]._shared.records.base(stored_key(cluster, KEY))[0]
     assert record is not None
     assert len(record.clock) == 1
     assert "former_lives_found" not in cluster.nodes[2]._shared.counters

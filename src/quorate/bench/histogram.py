@@ -12,13 +12,13 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from hdrh.histogram import HdrHistogram
 
-LATENCY_US_MAX = 600_000_000
-DIGITS = 3
-RECENT_MAX = 4_000_000
+LATENCY_US_MAX: Final = 600_000_000
+DIGITS: Final = 3
+RECENT_MAX: Final = 4_000_000
 """Latencies kept as they are, 32 MB at most."""
 
 

@@ -38,7 +38,7 @@ from quorate.core.limits import KIB, MIB
 from quorate.core.ports import Space
 
 BLOCK_CACHE_BYTES_DEFAULT: Final = 48 * MIB
-WRITE_BUFFER_BYTES_DEFAULT: Final = 64 * MIB
+WRITE_BUFFER_BYTES_DEFAULT: Final = 128 * MIB
 OPEN_FILES_MAX: Final = 256
 _TABLE_FILE_BYTES: Final = 64 * MIB
 _INFO_LOG_BYTES_MAX: Final = 1 * MIB
