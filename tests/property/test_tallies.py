@@ -15,7 +15,7 @@ events = st.lists(st.tuples(st.sampled_from([*REPLICAS, 9]), st.booleans()), max
 
 @given(needed=st.integers(1, 5), history=events)
 def test_a_put_is_decided_once_and_as_the_whole_history_says(needed: int, history: list[tuple[int, bool]]) -> None:
-    tally = PutTally(needed, REPLICAS)
+    tally = PutTally(needed, REPLICAS[0], REPLICAS[1:])
     first: dict[int, bool] = {}
     verdicts = []
     for member, acknowledged in history:

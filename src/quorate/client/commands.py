@@ -36,6 +36,10 @@ CLUSTER_TIMEOUT_MIN_MS: Final = 5_000
 UPDATE_ATTEMPTS_MAX: Final = 100
 
 _PUT: Final = b"*%d\r\n$6\r\nKV.PUT\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nOP\r\n$19\r\n%d\r\n%b"
+_PUT_WITH_CONTEXT: Final = (
+    b"*9\r\n$6\r\nKV.PUT\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nOP\r\n$19\r\n%d\r\n$3\r\nCTX\r\n$%d\r\n%b\r\n"
+)
+"""What most puts are, in one go."""
 _DELETE: Final = b"*%d\r\n$6\r\nKV.DEL\r\n$%d\r\n%b\r\n$2\r\nOP\r\n$19\r\n%d\r\n%b"
 _EMPTY_TIMEOUT: Final = option(b"TIMEOUT", b"")
 _STRICT: Final = b"$6\r\nSTRICT\r\n"
@@ -103,6 +107,10 @@ def put_command(
         data, content_type = value, ""
     else:
         data, content_type = encode_value(value, content_type, codec)
+    if context is not None and not content_type and w is None and ttl is None and not strict:
+        token = _token(context)
+        head = _PUT_WITH_CONTEXT % (len(name), name, len(data), data, operation, len(token), token)
+        return Command("KV.PUT", head, bytes, Safety.REPLAYABLE, slot_of_name(name), True)
     count = 7
     options = b""
     if content_type:
@@ -275,15 +283,17 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def _write_options(context: object, w: object) -> bytes:
-    options = b""
-    if context is not None:
-        token = context.encode("ascii", "replace") if isinstance(context, str) else context
-        if not isinstance(token, bytes):
-            raise CallerError(f"a context is what a get or a put has given; got a {type(context).__name__}")
-        if len(token) > CONTEXT_TOKEN_BYTES_MAX:
-            raise CallerError(f"a context has at most {CONTEXT_TOKEN_BYTES_MAX} bytes; this one has {len(token)}")
-        options = option(b"CTX", token)
+    options = b"" if context is None else option(b"CTX", _token(context))
     return options if w is None else options + _quorum(b"W", w)
+
+
+def _token(context: object) -> bytes:
+    token = context.encode("ascii", "replace") if isinstance(context, str) else context
+    if not isinstance(token, bytes):
+        raise CallerError(f"a context is what a get or a put has given; got a {type(context).__name__}")
+    if len(token) > CONTEXT_TOKEN_BYTES_MAX:
+        raise CallerError(f"a context has at most {CONTEXT_TOKEN_BYTES_MAX} bytes; this one has {len(token)}")
+    return token
 
 
 def _quorum(name: bytes, count: object) -> bytes:

@@ -14,7 +14,6 @@ from enum import Enum
 from typing import Any, Final
 
 import hiredis
-import msgspec
 
 Reply = Any
 """bytes, int, list, None, `hiredis.ReplyError`, or an `AttemptFailure` made by the client itself."""
@@ -58,24 +57,43 @@ NODE_IN_DOUBT: Final = (FailureKind.NOT_SENT, FailureKind.LOST, FailureKind.TIME
 """These failures speak against the node itself; the others were sent by a node that is well."""
 
 
-class AttemptFailure(msgspec.Struct, frozen=True, gc=False):
-    kind: FailureKind
-    message: str
-    retry_after_ms: int = 0
+class AttemptFailure:
+    __slots__ = ("kind", "message", "retry_after_ms")
+
+    def __init__(self, kind: FailureKind, message: str, retry_after_ms: int = 0) -> None:
+        self.kind = kind
+        self.message = message
+        self.retry_after_ms = retry_after_ms
 
 
-class Command(msgspec.Struct, frozen=True, gc=False):
+class Command:
     """An encoded command; `timed` commands want the bytes of `time_limit` after `head`."""
 
-    verb: str
-    head: bytes
-    expects: type
-    """The exact class of a good reply: `bytes` or `list`."""
-    safety: Safety
-    slot: int = NO_SLOT
-    timed: bool = False
-    nullable: bool = False
-    """`None` is a good reply, too."""
+    __slots__ = ("expects", "head", "nullable", "safety", "slot", "timed", "verb")
+
+    def __init__(
+        self,
+        verb: str,
+        head: bytes,
+        expects: type,
+        safety: Safety,
+        slot: int = NO_SLOT,
+        timed: bool = False,
+        nullable: bool = False,
+    ) -> None:
+        self.verb = verb
+        self.head = head
+        self.expects = expects
+        """The exact class of a good reply: `bytes` or `list`."""
+        self.safety = safety
+        self.slot = slot
+        self.timed = timed
+        self.nullable = nullable
+        """`None` is a good reply, too."""
+
+    def to_any_node(self) -> Command:
+        """The same, as if every node answered it equally well."""
+        return Command(self.verb, self.head, self.expects, self.safety, NO_SLOT, self.timed, self.nullable)
 
     def payload(self, attempt_ms: float) -> bytes:
         """The bytes to send for an attempt that is given up after `attempt_ms`."""
@@ -97,8 +115,8 @@ def option(name: bytes, value: bytes) -> bytes:
     return b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(name), name, len(value), value)
 
 
-_TIME_LIMITS_KEPT_MAX = 4_096
-_time_limits: dict[int, bytes] = {}
+_TIME_LIMITS_KEPT_MAX: Final = 4_096
+_time_limits: Final[dict[int, bytes]] = {}
 
 
 def time_limit(attempt_ms: float) -> bytes:
@@ -115,7 +133,7 @@ def time_limit(attempt_ms: float) -> bytes:
     return encoded
 
 
-_RETRY_AFTER = re.compile(r"retry-after-ms=(\d{1,9})\s*")
+_RETRY_AFTER: Final = re.compile(r"retry-after-ms=(\d{1,9})\s*")
 _PREFIXES: Final = {
     "ERR": FailureKind.REFUSED,
     "UNAVAILABLE": FailureKind.UNAVAILABLE,

@@ -76,7 +76,7 @@ class PutOperation(PutTally):
         own_home: int,
     ) -> None:
         """`own_home`: the home that this node's own copy is for; 0: it has none that counts."""
-        super().__init__(w, (node.self_number, *plan.direct, *plan.hinted))
+        super().__init__(w, node.self_number, plan.targets)
         self.node = node
         self.flags = bucket.flags
         self.placement = placement
@@ -157,17 +157,18 @@ class PutOperation(PutTally):
 
     def on_reply(self, member: int, message: WriteReply) -> None:
         self.evidence.answered(member)
-        if message.status == _OVERLOADED:
+        status = message.status
+        if status == _OK:
+            self._settle(self._held_by(member, self.hinted.get(member, member)))
+            return
+        if status == _OVERLOADED:
             # What is shed there must not fall on the next node as well, or overload spreads (hard case 32).
             self._lost(member, self.node.retries.take())
             return
-        if message.status == _STALE_RING and not self.decided:
+        if status == _STALE_RING and not self.decided:
             self.node.rings.when_newer(self.version, self._begin_again)
             return
-        if message.status != _OK:
-            self._lost(member)
-            return
-        self._settle(self._held_by(member, self.hinted.get(member, member)))
+        self._lost(member)
 
     def on_disconnected(self, member: int) -> None:
         if member in self.awaited:
@@ -309,7 +310,7 @@ class PutOperation(PutTally):
             latency_ms = now_ms - self.evidence.started_ms
             node.on_answered(latency_ms, now_ms, awaited)
             node.measures.put_latency.record(latency_ms, weight)
-        node.measures.puts[result.kind if isinstance(result, Failure) else "ok"] += 1
+        node.measures.puts["ok" if result is self.result else result.kind] += 1  # type: ignore[union-attr]
         self.reply(result)
 
     def _close(self) -> None:

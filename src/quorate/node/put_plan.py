@@ -24,12 +24,13 @@ class PutPlan:
     The plan of a healthy partition is one object for all its puts: not to be changed.
     """
 
-    __slots__ = ("copies", "direct", "hinted", "orphans", "unusable")
+    __slots__ = ("copies", "direct", "hinted", "orphans", "targets", "unusable")
 
     def __init__(
         self, direct: tuple[int, ...], hinted: dict[int, int], orphans: list[int], unusable: list[int], copies: int
     ) -> None:
         self.direct = direct
+        self.targets = (*direct, *hinted)
         self.hinted = hinted
         """Fallback → home."""
         self.orphans = orphans

@@ -23,7 +23,7 @@ from xxhash import xxh3_64_intdigest
 
 from quorate.client import commands
 from quorate.client.asynchronous_calls import AsyncCalls
-from quorate.client.protocol import NO_SLOT, Command
+from quorate.client.protocol import Command
 from quorate.core.causality.context import decode_context
 from quorate.core.errors import CallerError, OutcomeUnknown, QuorateError, Unavailable
 from quorate.core.limits import REQUEST_TIMEOUT_DEFAULT_MS
@@ -304,7 +304,7 @@ class Client:
     async def _execute(self, command: Command, bucket: bytes) -> Any:
         assert self._calls is not None, "it is connected first"
         if self._rng.chance(0.5):
-            command = msgspec.structs.replace(command, slot=NO_SLOT)
+            command = command.to_any_node()
         return await self._calls.execute(command, bucket, None)
 
     def _choose_context(self, bucket: bytes, key: bytes) -> tuple[str | None, Source]:

@@ -22,10 +22,10 @@ class PutTally:
 
     __slots__ = ("acknowledged", "awaited", "decided", "failed", "needed")
 
-    def __init__(self, needed: int, replicas: tuple[int, ...]) -> None:
+    def __init__(self, needed: int, coordinator: int, others: tuple[int, ...]) -> None:
         assert needed >= 1
         self.needed = needed
-        self.awaited = list(replicas)
+        self.awaited = [coordinator, *others]
         self.acknowledged = 0
         self.failed: list[int] = []
         self.decided = False

@@ -46,7 +46,7 @@ class KvPutSlot(Slot):
         if isinstance(result, Failure):
             self.fill(replies.failure(result))
         else:
-            self.fill(replies.bulk(encode_context(result.context).encode()))
+            self.fill(replies.bulk(encode_context(result.context).encode("ascii")))
 
 
 def _sibling(sibling: Sibling) -> bytes:
