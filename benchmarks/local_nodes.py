@@ -81,6 +81,9 @@ class Nodes:
             self.resume(number)
             time.sleep(run_ms / 1000)
 
+    def pid(self, number: int) -> int:
+        return self._processes[number].pid
+
     def address(self, number: int = 1) -> str:
         return self.members[number - 1].client_address
 
@@ -156,6 +159,11 @@ class Load:
             raise SystemExit(f"the load failed: {err.decode()}")
         lines = [json.loads(line) for line in out.splitlines()]
         return lines[-1], lines[:-1]
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def wait_for_no_hints(nodes: Nodes, timeout_s: float) -> float:

@@ -29,6 +29,8 @@ from tests.regressions import test_22_survivor_resurrects_after_collection as te
 from tests.regressions import test_31_definite_failure_becomes_visible as test_31
 from tests.simulation.test_scenarios import Story, dots_reused_when_killed_in_the_midst_of_a_put
 
+pytestmark = pytest.mark.sources
+
 FIRST_SEED = 120_000
 """Of the ranges that were measured, one in which none of the rare ones takes long: these tests are many."""
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from quorate.client.protocol import Command, Safety, encode, option
+from quorate.client.ring_told import RingTold
 from quorate.client.values import Codec, encode_value
 from quorate.core.buckets import TTL_S_MAX
 from quorate.core.errors import CallerError, PeerError
@@ -27,7 +28,6 @@ from quorate.core.limits import (
 )
 from quorate.core.ring.metadata import read_ring
 from quorate.core.ring.ring import Ring
-from quorate.core.ring.transition import StagedRing
 
 Key = str | bytes
 Context = str | bytes
@@ -211,13 +211,6 @@ def object_of_reply(command: Command, reply: bytes) -> dict[str, Any]:
         return msgspec.json.decode(reply, type=dict[str, Any])
     except msgspec.DecodeError as error:
         raise PeerError(f"the node's reply to {command.verb} is not a JSON object: {error}") from None
-
-
-class RingTold(StagedRing, frozen=True):
-    """A reply to KV.RING."""
-
-    default_n: int = 0
-    """Replicas of a key whose bucket was not set; 0: the node does not say."""
 
 
 def ring_of_reply(reply: bytes) -> tuple[Ring, int]:

@@ -26,9 +26,7 @@ count of timeouts (a busy peer that fails one in a hundred would be down all the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
-
-import msgspec
+from typing import Final, Literal, NamedTuple
 
 from quorate.core.membership.silence import Silence
 
@@ -53,7 +51,7 @@ UNREADY_MS: Final = 2_000.0
 State = Literal["up", "suspected", "down"]
 
 
-class PeerView(msgspec.Struct, frozen=True):
+class PeerView(NamedTuple):
     """What people see of the detector's opinion of one peer."""
 
     state: State
