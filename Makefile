@@ -44,7 +44,7 @@ $(STAMP): pyproject.toml
 compile: $(DIGEST)
 
 $(DIGEST): $(STAMP) setup.py $(SOURCES)
-	@rm -f $@; mkdir -p build; echo "compiling the hot modules, for a minute or two (log: build/compile.log)"; \
+	@rm -f $@; find src -name '*.so' -delete; mkdir -p build; echo "compiling the hot modules, for a minute or two (log: build/compile.log)"; \
 	if QUORATE_COMPILE=1 $(BIN)/python setup.py -q build_ext --inplace >build/compile.log 2>&1; then \
 	  $(BIN)/python -c "from quorate import _compiled; _compiled.note_sources()"; \
 	else \
