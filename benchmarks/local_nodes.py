@@ -152,6 +152,10 @@ class Load:
         command = [*QUORATE, "bench", "--json", "--node", address, *options]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def finish(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """(the phase's line, the windows' lines)"""
         out, err = self._process.communicate()
