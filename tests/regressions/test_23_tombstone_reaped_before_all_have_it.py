@@ -83,6 +83,7 @@ def test_a_read_repair_that_left_before_the_proof_is_dropped_after_the_removal()
     assert not gone(cluster), "so it was the age, and nothing else, that kept it out"
 
 
+@pytest.mark.sources
 @pytest.mark.parametrize(("held_up_ms", "taken"), [(50_000, True), (EXCHANGE_RECORDS_HELD_MAX_MS + 5_000, False)])
 def test_an_answer_of_an_exchange_that_lay_too_long_is_not_taken_in(held_up_ms: float, taken: bool) -> None:
     """The asker is too busy to merge what a peer held when it answered; meanwhile that may have been collected."""

@@ -202,7 +202,11 @@ class FakeStore:
         self._answer(("status",), reply, lambda: Admin({"members": len(self.data.ring.members)}))
 
     def staleness(self, bucket: bytes, reply: Callable[[Admin | Failure], None]) -> None:
-        self._answer(("staleness", bucket), reply, lambda: Admin({"bucket": bucket.decode() or None, "ready": False}))
+        self._answer(
+            ("staleness", bucket),
+            reply,
+            lambda: Admin({"bucket": bucket.decode(errors="backslashreplace") or None, "ready": False}),
+        )
 
     def buckets(self) -> dict[bytes, BucketProperties]:
         return dict(self.data.buckets)

@@ -66,6 +66,7 @@ def test_kinds_are_told_apart() -> None:
     assert update.p50_ms == report.p999_ms == pytest.approx(100, rel=1e-2)
 
 
+@pytest.mark.sources
 def test_recent_latencies_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert RECENT_MAX * 8 <= 32_000_000
     monkeypatch.setattr("quorate.bench.histogram.RECENT_MAX", 10)

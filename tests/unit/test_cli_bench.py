@@ -96,6 +96,7 @@ def test_an_open_loop_starts_everything_on_schedule_and_counts_from_there() -> N
     assert (window.at_s, window.success, window.errors) == (0.0, 0.99, {"Unavailable": 1})
 
 
+@pytest.mark.sources
 def test_arrivals_beyond_the_bound_are_failures_and_not_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quorate.bench.arrivals.IN_FLIGHT_MAX", 10)
     recorder = Recorder("put")

@@ -55,8 +55,6 @@ def _fault_names(_context: click.Context, _parameter: click.Parameter, text: str
 def _mutant(_context: click.Context, _parameter: click.Parameter, name: str) -> str:
     if name and name not in mutants():
         raise click.BadParameter(f"unknown mutant '{name}'; there are: {', '.join(mutants())}")
-    if name:
-        run_upon_sources()  # A planted bug replaces functions, and those of an extension cannot be replaced.
     return name
 
 
@@ -116,6 +114,8 @@ def sim_command(
     options = msgspec.convert({**settings, "nodes": nodes or 0, "clients": clients or 0, "skipped": skip}, SimOptions)
     _check_modes(seed, runs, trace, shrink, twice, as_json, report, bool(about or only))
     first = secrets.randbelow(SEEDS_RANGE) if seed is None else seed
+    if options.mutant:
+        run_upon_sources()  # A planted bug replaces functions, and those of an extension cannot be replaced.
     if shrink:
         return shrink_and_tell(first, options, jobs, shrink_runs, about, only)
     if trace:

@@ -146,7 +146,8 @@ class TcpTransport:
     def address(self) -> str:
         """host:port where the listener is bound; only after `start`."""
         assert self._server is not None
-        host, port = self._server.sockets[0].getsockname()[:2]
+        server: Any = self._server  # Its sockets are a tuple with asyncio's own loop, and a list with uvloop.
+        host, port = server.sockets[0].getsockname()[:2]
         return join_address(host, port)
 
     def cut_off(self, cut: bool) -> None:
