@@ -16,7 +16,7 @@ JOBS   ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ "$$n"
 ARGS   ?=
 DIGEST := src/quorate/compiled.digest
 SOURCES := $(addprefix src/,$(shell cat src/quorate/compiled_modules.txt)) src/quorate/compiled_modules.txt
-SOURCE_TESTS := tests/unit tests/property tests/conformance tests/simulation tests/regressions tests/integration/test_client.py
+SOURCE_TESTS := tests/unit tests/property tests/conformance tests/simulation tests/regressions tests/integration/test_client.py tests/integration/test_peer_refusals.py tests/integration/test_peer_newcomers.py
 # Of `make sim`: how many seeds, how long each is in virtual seconds, and the first of them (left out: a fresh one).
 SEEDS   ?= 2000
 SECONDS ?= 120

@@ -103,6 +103,7 @@ def test_a_candidate_without_the_secret_or_of_another_cluster_is_refused(run: Ca
     run(main())
 
 
+@pytest.mark.sources
 def test_candidates_are_bounded_and_silent_ones_are_dropped(
     run: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

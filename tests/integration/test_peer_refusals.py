@@ -115,6 +115,7 @@ def test_a_silent_stranger_is_cut_off_in_time(run: Callable[[Any], None]) -> Non
     run(main())
 
 
+@pytest.mark.sources
 def test_strangers_are_bounded(run: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Hard case 34: whoever opens connections and says nothing gets so many and no more."""
 

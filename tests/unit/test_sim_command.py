@@ -66,6 +66,7 @@ def test_a_failing_seed_is_shown_with_the_command_that_replays_it(monkeypatch: p
     assert "1 of 1 runs failed" in result.output
 
 
+@pytest.mark.sources
 def test_a_replay_command_gives_the_options_back(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, SimOptions]] = []
 
