@@ -45,6 +45,8 @@ def main() -> None:
         say(f"hints were home after {wait_for_no_hints(nodes, options.seconds):.0f} s")
         whole, seconds = load.finish()
     say("  ".join(f"{field} {whole[field]}" for field in ("ops_per_s", "p50_ms", "p99_ms", "p999_ms", "success")))
+    tails = sorted((second["p99_ms"] for second in seconds), reverse=True)
+    say(f"p99 of a second: median {tails[len(tails) // 2]} ms, the worst {tails[:10]} ms")
     worst = min(seconds, key=lambda second: second["ops_per_s"])
     slow = [second for second in seconds if second["ops_per_s"] < OFFERED_SHARE_MIN * rate]
     say(f"worst second: {worst['ops_per_s']} ops/s ({worst['ops_per_s'] / rate:.0%} of what was offered)")

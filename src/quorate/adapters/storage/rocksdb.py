@@ -27,6 +27,7 @@ from weakref import WeakSet
 
 from rocksdict import ColumnFamily, Rdict, WriteBatch
 
+from quorate.adapters.storage.background_threads import lower_background_priority
 from quorate.adapters.storage.failures import open_error, read_error, sync_error, write_error
 from quorate.adapters.storage.log_sync import Deliver, LogSyncer
 from quorate.adapters.storage.marker import Marker, read_boot_id, read_marker, sync_directory, write_marker
@@ -79,6 +80,7 @@ class RocksDbEngine:
         except OSError as error:
             raise open_error(path, error) from error
         self._database, damaged = open_database(path, block_cache_bytes, write_buffer_bytes, reached)
+        lower_background_priority()
         try:
             self._bind(self._database)
             sequence = self._sequence()
