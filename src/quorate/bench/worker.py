@@ -12,8 +12,8 @@ that compete with what is measured.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-from contextlib import suppress
 from typing import Any, BinaryIO, Final, Literal
 
 import msgspec
@@ -129,5 +129,8 @@ async def main(sink: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    with suppress(BrokenPipeError):
+    try:
         uvloop.run(main(sys.stdout.buffer))
+    except BrokenPipeError:
+        # Whoever started this process is gone. What is left for it would be written once more at exit, and fail loudly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
