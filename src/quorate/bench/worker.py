@@ -131,6 +131,7 @@ async def main(sink: BinaryIO) -> None:
 if __name__ == "__main__":
     try:
         uvloop.run(main(sys.stdout.buffer))
+        sys.stdout.flush()
     except BrokenPipeError:
         # Whoever started this process is gone. What is left for it would be written once more at exit, and fail loudly.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
