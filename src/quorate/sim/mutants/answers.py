@@ -6,8 +6,6 @@ import inspect
 from copy import copy
 from typing import Any
 
-from msgspec.structs import replace
-
 from quorate.core.envelope import HEADER_BYTES, digest_of
 from quorate.core.errors import DamagedRecord
 from quorate.core.quorum.get_tally import GetTally
@@ -41,7 +39,7 @@ def read_stops_one_replica_early(patches: Patches) -> None:
 def fallbacks_answer_although_the_bucket_is_strict(patches: Patches) -> None:
     def init(self: Any, node: Any, bucket: Any, *rest: Any) -> None:
         lenient = copy(bucket)
-        lenient.properties = replace(bucket.properties, strict=False)
+        lenient.strict = False
         genuine(self, node, lenient, *rest)
 
     genuine = patches.replace(GetOperation, "__init__", init)
