@@ -14,7 +14,6 @@ from typing import Any
 from quorate.client import commands
 from quorate.client.asynchronous_calls import AsyncCalls
 from quorate.client.commands import Context, Key
-from quorate.client.key_pages import all_keys
 from quorate.client.protocol import Command
 from quorate.client.values import Codec, Got, got_of_reply, merged_value
 from quorate.core.errors import Overloaded, Unavailable
@@ -165,9 +164,17 @@ class Bucket:
                     await asyncio.sleep(error.retry_after_ms / 1000)
         raise AssertionError("the last attempt returns or raises")
 
-    def keys(self, prefix: Key = "", limit: int | None = None) -> AsyncIterator[str]:
+    async def keys(self, prefix: Key = "", limit: int | None = None) -> AsyncIterator[str]:
         """The keys that start with `prefix`, at most `limit`, page by page. Bytes that are not UTF-8 are escaped."""
-        return all_keys(self.keys_page, prefix, limit)
+        cursor = ""
+        while True:
+            page, cursor = await self.keys_page(prefix, commands.page_size(limit), cursor)
+            for key in page if limit is None else page[:limit]:
+                yield key
+            if limit is not None:
+                limit -= len(page)
+            if not cursor or (limit is not None and limit <= 0):
+                return
 
     async def keys_page(self, prefix: Key = "", limit: int = 100, cursor: str = "") -> tuple[list[str], str]:
         """(keys, where the next page begins); an empty cursor: this was the last page."""
