@@ -8,10 +8,11 @@ import time
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorate.bench.arrivals import open_loop
+from quorate.bench.arrivals import TICK_S, open_loop
 from quorate.bench.histogram import Latencies, decoded
 from quorate.bench.load import Bench
 from quorate.bench.report import Recorder, report_of, windows_of
@@ -94,6 +95,27 @@ def test_an_open_loop_starts_everything_on_schedule_and_counts_from_there() -> N
     latencies = decoded([result.kinds["get"].histogram])
     assert sum(latencies.percentile_ms(percent) > 20 for percent in range(1, 101)) >= 25
     assert (window.at_s, window.success, window.errors) == (0.0, 0.99, {"Unavailable": 1})
+
+
+def test_an_open_loop_does_not_turn_idly_between_arrivals() -> None:
+    """A timer of the loop below a millisecond fires at once: waiting for it keeps a processor busy with nothing."""
+    waits_s: list[float] = []
+
+    class Listening(uvloop.Loop):
+        def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
+            waits_s.append(delay)
+            return super().call_later(delay, callback, *args, context=context)
+
+    async def operation() -> None:
+        pass
+
+    async def load() -> None:
+        await open_loop(lambda: ("get", operation), 9_000, 0.05, Recorder("get"))
+
+    with asyncio.Runner(loop_factory=Listening) as runner:
+        runner.run(load())
+    assert waits_s
+    assert min(waits_s) >= TICK_S
 
 
 @pytest.mark.sources

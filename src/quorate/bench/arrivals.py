@@ -7,6 +7,10 @@ An *open loop* lets operations arrive on a fixed schedule, whatever became of th
 counts from the scheduled time, so a stall is seen by everybody who arrived in it, also when it was the load generator
 that was late (no coordinated omission). What is in flight is bounded; arrivals above that fail as `NotSent`.
 
+What is due is started in steps of `TICK_S`. Timers of the loop are no finer; a shorter wait is none, and the load
+generator then turns idly on a processor that the nodes, on the same machine, could use. So up to a tick of each latency
+is the generator's own.
+
 Rejected: random (Poisson) arrivals. They are truer, and make two short runs harder to compare.
 """
 
@@ -23,6 +27,8 @@ from quorate.core.errors import QuorateError
 
 IN_FLIGHT_MAX: Final = 16_384
 """Operations of an open loop: beyond these the load generator would only measure its own memory."""
+
+TICK_S: Final = 0.001
 
 Operation = tuple[Kind, Callable[[], Awaitable[None]]]
 """What it is, and how to do it once."""
@@ -94,7 +100,7 @@ async def open_loop(
             running.add(task)
             task.add_done_callback(running.discard)
         started = max(started, due)
-        await asyncio.sleep(max(0.0, first_s + started / rate_per_s - (time.perf_counter() - began)))
+        await asyncio.sleep(max(TICK_S, first_s + started / rate_per_s - (time.perf_counter() - began)))
     took_s = time.perf_counter() - began
     await asyncio.gather(*running)
     return took_s if stopped() else max(seconds, time.perf_counter() - began)
