@@ -5,8 +5,12 @@ few cores for its nodes all of them flushed and merged at once, and the requests
 at two fifths of the peak, every time. On Linux each thread has a niceness of its own; with `NICENESS` such a thread
 gets a tenth of what the loop's gets as long as the loop wants the core, and all of it otherwise.
 
-Rejected: RocksDB's rate limiter (it bounds bytes, and what is short is the processor), and the lowest priority (under a
-load that never lets up the merging would fall behind until RocksDB stops the writes).
+A thread that has a core keeps it for some milliseconds all the same, and the loops crowd on the other cores meanwhile;
+therefore what these threads do is also cut into portions (`rocksdb_options`).
+
+Rejected: the lowest priority, and the class of idle threads, which keeps the tail shorter than anything else. Under a
+load that never lets up the merging would fall behind until RocksDB stops the writes, and who is not root cannot raise
+a priority again.
 """
 
 from __future__ import annotations
