@@ -4,13 +4,14 @@ Invariants:
 - What a put builds on includes what was queued before it in the same turn (`get` looks into the queue first). What
   leaves the node does not: whoever shows a record to somebody else has it written first (`settle`).
 - A waiter of a plain write is told after its batch is with the operating system; a waiter of a synced write after its
-  batch is on the disk. At most one fsync is under way; whoever comes meanwhile shares the next one.
+  batch is on the disk. The engine runs one fsync at a time; whoever comes meanwhile shares the next one.
 - What a put sends to other replicas leaves only after its own batch is with the operating system. Otherwise a killed
   process would forget a dot that its peers already hold, and issue it again (hard case 1).
 - When the engine fails, all waiters are told so, nothing is acknowledged, and the node is fenced.
 
-Rejected: one engine write per request (four times the cost at this rate), and a thread for every commit (a hand-over
-costs more than an unsynced write).
+Rejected: one engine write per request (four times the cost at this rate); a thread for every commit (a hand-over costs
+more than an unsynced write); to ask for the next fsync when the last one was reported (the disk then waits for the loop
+each time: an eighth of the puts at 64 in flight).
 """
 
 from __future__ import annotations
@@ -41,9 +42,8 @@ class CommitQueue:
         "_queued",
         "_scheduled",
         "_scheduler",
-        "_sync_running",
-        "_sync_waiters",
         "_synced_waiters",
+        "_unsynced",
         "_waiters",
         "failed",
     )
@@ -58,8 +58,7 @@ class CommitQueue:
         self._meta: dict[bytes, bytes] = {}
         self._waiters: list[Waiter] = []
         self._synced_waiters: list[Waiter] = []
-        self._sync_waiters: list[Waiter] = []
-        self._sync_running = False
+        self._unsynced = 0
         self._scheduled = False
         self.failed = False
 
@@ -125,7 +124,7 @@ class CommitQueue:
 
     def unsynced_waiters(self) -> int:
         """How many writes wait for an fsync: the bound on what a slow disk may pile up."""
-        return len(self._sync_waiters) + len(self._synced_waiters)
+        return self._unsynced + len(self._synced_waiters)
 
     def flush(self) -> None:
         """Write the batch now. Called once a turn, and before anything scans the engine."""
@@ -152,23 +151,20 @@ class CommitQueue:
         for callback, argument in waiters:
             callback(argument, True)
         if synced_waiters:
-            self._sync_waiters.extend(synced_waiters)
-            self._start_sync()
+            self._sync(synced_waiters)
 
-    def _start_sync(self) -> None:
-        if self._sync_running or not self._sync_waiters:
-            return
-        waiters, self._sync_waiters = self._sync_waiters, []
-        self._sync_running = True
+    def _sync(self, waiters: list[Waiter]) -> None:
+        """Tell `waiters` when what was just written is on the disk."""
+        self._unsynced += len(waiters)
 
         def synced(error: StorageError | None) -> None:
-            self._sync_running = False
+            self._unsynced -= len(waiters)
             if error is not None:
                 self._fail(waiters, error)
                 return
+            durable = not self.failed
             for callback, argument in waiters:
-                callback(argument, True)
-            self._start_sync()
+                callback(argument, durable)
 
         try:
             self._engine.sync(synced)
@@ -178,7 +174,5 @@ class CommitQueue:
     def _fail(self, waiters: list[Waiter], error: StorageError) -> None:
         self.failed = True
         self._on_failure(error)
-        waiters = waiters + self._sync_waiters
-        self._sync_waiters = []
         for callback, argument in waiters:
             callback(argument, False)

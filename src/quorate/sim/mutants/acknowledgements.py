@@ -32,12 +32,11 @@ def acknowledge_one_replica_early(patches: Patches) -> None:
 
 @mutant("Whoever waits for an fsync is told at once that it is done.", ("W", "D"), hard_cases=(27,))
 def fsync_is_skipped(patches: Patches) -> None:
-    def start_sync(self: Any) -> None:
-        waiters, self._sync_waiters = self._sync_waiters, []
+    def sync(self: Any, waiters: Any) -> None:
         for callback, argument in waiters:
             callback(argument, True)
 
-    patches.replace(CommitQueue, "_start_sync", start_sync)
+    patches.replace(CommitQueue, "_sync", sync)
 
 
 @mutant("A put is answered, and sent on, before its own commit is with the operating system.", ("W", "D", "dot"))
