@@ -41,6 +41,7 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
         ("peer_advertise = 'a:99999'", "peer_advertise: .*no port between"),
         ("partitions = 1000", "a power of two from 1 to 16384; got 1000"),
         ("value_bytes_max = 1", "value_bytes_max must be from 1024 to"),
+        ("cache_bytes_max = 1000", "cache_bytes_max must be at least 25165824, or 0 for a share"),
         ("secret = 'short'", "the cluster secret has 5 bytes and needs at least 16"),
         ("join = 'n1'", "join: 'n1' is not an address"),
         ("join = '127.0.0.1:7601'\ngrace_s = 60", "settled when a cluster is made"),

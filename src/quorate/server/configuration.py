@@ -30,6 +30,7 @@ from quorate.core.limits import (
 )
 from quorate.server.addresses import is_loopback, is_wildcard, parse_address
 from quorate.server.documents import reason
+from quorate.server.memory import CACHE_BYTES_MIN
 
 EngineName = Literal["rocksdb", "memory"]
 
@@ -77,6 +78,8 @@ class NodeConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Only for a cluster that is being created: seconds after which what is deleted may be forgotten; 0: a day."""
     value_bytes_max: int = VALUE_BYTES_MAX_DEFAULT
     clock_skew_max_ms: int = CLOCK_SKEW_MAX_MS
+    cache_bytes_max: int = 0
+    """What the caches may hold (of each worker); 0: a share of the machine's memory, see `quorate.server.memory`."""
     log_format: Literal["text", "json"] = "text"
     insecure: bool = False
 
@@ -194,6 +197,11 @@ def _check(configuration: NodeConfiguration) -> None:
         )
     if configuration.clock_skew_max_ms < 1:
         raise StartupError(f"clock_skew_max_ms must be at least 1; got {configuration.clock_skew_max_ms}")
+    if configuration.cache_bytes_max and configuration.cache_bytes_max < CACHE_BYTES_MIN:
+        raise StartupError(
+            f"cache_bytes_max must be at least {CACHE_BYTES_MIN}, or 0 for a share of the machine's memory; "
+            f"got {configuration.cache_bytes_max}"
+        )
     if configuration.partitions:
         check_partitions(configuration.partitions)
     if configuration.grace_s:

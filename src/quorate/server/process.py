@@ -48,6 +48,7 @@ from quorate.server.founding import Standing, establish, refuse_retired, settle
 from quorate.server.joining import wait_to_be_joined
 from quorate.server.listeners import BACKLOG, bind
 from quorate.server.loop_lag import LoopLag
+from quorate.server.memory import cache_bytes, memory_bytes
 from quorate.server.output import EventWriter, log_name, set_up_logging
 from quorate.server.stopping import unless_stopped, watch_stop
 from quorate.server.supervision import Supervision
@@ -143,6 +144,7 @@ class NodeProcess:
         self._attached = attached
         self._wrap_engine = wrap_engine
         self._clock = clock or SystemClock()
+        self._cache_bytes = cache_bytes(configuration.cache_bytes_max, memory_bytes())
         self._events = EventWriter(standing.identity.name)
         self._stopping: asyncio.Event
         self._exit_code = 0
@@ -228,6 +230,7 @@ class NodeProcess:
                 value_bytes_max=self._configuration.value_bytes_max,
                 clock_skew_max_ms=self._configuration.clock_skew_max_ms,
                 grace_ms=self._standing.cluster.grace_s * 1000,
+                record_cache_bytes=self._cache_bytes.records,
             ),
         )
         return node
@@ -296,7 +299,9 @@ class NodeProcess:
             return MemoryEngine(LoopScheduler(loop))
         from quorate.adapters.storage.rocksdb import RocksDbEngine  # noqa: PLC0415
 
-        return RocksDbEngine(self._directory.store_path, loop.call_soon_threadsafe)
+        return RocksDbEngine(
+            self._directory.store_path, loop.call_soon_threadsafe, block_cache_bytes=self._cache_bytes.blocks
+        )
 
     def _check_store(self, node: Node) -> None:
         """The store has a ring of its own, which is, or was, this node's (a store moved between directories is not).
