@@ -111,7 +111,7 @@ def test_a_flood(five: Cluster) -> None:
 
     What was not answered in time may or may not have been done, but it must not stay done in one place only.
     """
-    flood = ["--workload", "mixed", "--rate", "20000", "--seconds", "4", "--warm-up", "0", "--keys", "300", "--json"]
+    flood = ["--workload", "mixed", "--rate", "100000", "--seconds", "4", "--warm-up", "0", "--keys", "300", "--json"]
     done = five.cli("bench", *flood)
     assert done.returncode == 0, done.stderr.decode()
     report = json.loads(done.stdout.splitlines()[-1])
