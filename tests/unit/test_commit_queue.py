@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from quorate.core.errors import StorageError
 from quorate.core.ports import Space
 from quorate.node.commit_queue import CommitQueue
@@ -65,6 +67,24 @@ def test_the_engine_is_asked_for_a_sync_whether_or_not_one_is_under_way() -> Non
     for done in held:
         done(None)
     assert bench.told == [(name, True) for name in "abcd"]
+    assert bench.queue.unsynced_waiters() == 0
+
+
+@pytest.mark.parametrize("error", [None, StorageError("Input/output error")], ids=["it goes on", "it fails"])
+def test_a_disk_that_hangs_is_asked_for_a_bounded_number_of_syncs(error: StorageError | None) -> None:
+    """The engine takes so many and then calls the disk broken, which would fence a node whose disk only paused."""
+    bench = Bench()
+    held: list[Callable[[StorageError | None], None]] = []
+    bench.engine.held_syncs = held
+    for number in range(100):
+        bench.put(f"{number:02}", synced=True)
+        bench.world.run(1)
+    assert (len(held), bench.queue.unsynced_waiters(), bench.failures) == (64, 100, [])
+    held.pop(0)(error)
+    assert len(held) == (64 if error is None else 63)
+    for done in held:
+        done(error)
+    assert sorted(bench.told) == [(f"{number:02}", error is None) for number in range(100)]
     assert bench.queue.unsynced_waiters() == 0
 
 

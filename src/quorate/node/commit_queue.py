@@ -26,6 +26,8 @@ Waiter = tuple[Callable[[Any, bool], None], Any]
 """(callback, argument): called as callback(argument, durable) exactly once."""
 
 _DATA: Final = Space.DATA
+_SYNCS_ASKED_MAX: Final = 64
+"""Of the engine at once. A disk that hangs makes the groups larger, not the engine's queue longer."""
 _NOT_QUEUED: Final = b""
 """Stands for "look into the engine": no stored bytes are empty, and None is a queued removal."""
 
@@ -36,6 +38,7 @@ class CommitQueue:
     __slots__ = (
         "_engine",
         "_engine_get",
+        "_held_back",
         "_hints",
         "_meta",
         "_on_failure",
@@ -43,6 +46,7 @@ class CommitQueue:
         "_scheduled",
         "_scheduler",
         "_synced_waiters",
+        "_syncs_asked",
         "_unsynced",
         "_waiters",
         "failed",
@@ -58,6 +62,9 @@ class CommitQueue:
         self._meta: dict[bytes, bytes] = {}
         self._waiters: list[Waiter] = []
         self._synced_waiters: list[Waiter] = []
+        self._held_back: list[Waiter] = []
+        """Synced ones for whom the engine is asked when it has answered another."""
+        self._syncs_asked = 0
         self._unsynced = 0
         self._scheduled = False
         self.failed = False
@@ -124,7 +131,7 @@ class CommitQueue:
 
     def unsynced_waiters(self) -> int:
         """How many writes wait for an fsync: the bound on what a slow disk may pile up."""
-        return self._unsynced + len(self._synced_waiters)
+        return self._unsynced + len(self._held_back) + len(self._synced_waiters)
 
     def flush(self) -> None:
         """Write the batch now. Called once a turn, and before anything scans the engine."""
@@ -155,13 +162,21 @@ class CommitQueue:
 
     def _sync(self, waiters: list[Waiter]) -> None:
         """Tell `waiters` when what was just written is on the disk."""
+        if self._syncs_asked >= _SYNCS_ASKED_MAX:
+            self._held_back += waiters
+            return
+        self._syncs_asked += 1
         self._unsynced += len(waiters)
 
         def synced(error: StorageError | None) -> None:
+            self._syncs_asked -= 1
             self._unsynced -= len(waiters)
+            held_back, self._held_back = self._held_back, []
             if error is not None:
-                self._fail(waiters, error)
+                self._fail(waiters + held_back, error)
                 return
+            if held_back:
+                self._sync(held_back)
             durable = not self.failed
             for callback, argument in waiters:
                 callback(argument, durable)
