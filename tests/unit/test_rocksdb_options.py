@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from quorate.adapters.storage.rocksdb import RocksDbEngine
-from quorate.core.limits import KIB
+from quorate.adapters.storage.rocksdb_open import DATABASE_NAME
+from quorate.core.limits import KIB, MIB
 from quorate.core.ports import Space
 
 KEYS = 100_000
@@ -49,3 +52,30 @@ def test_a_read_does_not_load_the_whole_filter_of_a_file(tmp_path: Path, wanted:
         engine.get(Space.DATA, wanted(number))
     assert (bytes_read() - before) / READS < 20 * KIB
     engine.close()
+
+
+def test_several_small_memtables_make_one_table(tmp_path: Path) -> None:
+    """Small ones are quick to insert into; a table for each would be merged again and again."""
+    engine = RocksDbEngine(tmp_path, lambda call: call(), write_buffer_bytes=8 * MIB)
+    noise = random.Random(2)
+    for number in range(1_000):
+        engine.write([(Space.DATA, key(number), noise.randbytes(16 * KIB))])
+    engine.close()
+    flushes = [event for event in events_of(tmp_path) if event["event"] == "flush_started"]
+    assert flushes[0]["flush_reason"] == "Write Buffer Full"
+    # Later ones may find what an earlier one has left.
+    assert flushes[0]["num_memtables"] >= 4
+
+
+def test_what_flushes_write_is_limited(tmp_path: Path) -> None:
+    """A flush that may write as fast as it can takes a core for half a second, at all replicas at once."""
+    RocksDbEngine(tmp_path, lambda call: call()).close()
+    (line,) = [line for line in (tmp_path / DATABASE_NAME / "LOG").open() if "Options.rate_limiter:" in line]
+    assert "(nil)" not in line
+    assert int(line.split()[-1], 16)
+
+
+def events_of(path: Path) -> list[dict[str, Any]]:
+    """What RocksDB has told its own log, as structures."""
+    lines = (path / DATABASE_NAME / "LOG").read_text().splitlines()
+    return [json.loads(line.split("EVENT_LOG_v1 ")[1]) for line in lines if "EVENT_LOG_v1 " in line]
