@@ -11,19 +11,18 @@ the same, so a run with one process is no special case.
 from __future__ import annotations
 
 import asyncio
-import gc
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from quorate._process import settle_garbage_collector
 from quorate.bench.arrivals import Operation, closed_loop, open_loop
 from quorate.bench.report import PhaseResult, Recorder
 from quorate.core.errors import QuorateError
 
 PRELOAD_ATTEMPTS: Final = 20
-_GC_THRESHOLDS: Final = (50_000, 50, 100)
 PRELOAD_PAUSE_S: Final = 0.1
 """What is measured comes after the keys are written, so a busy moment in that must not end the run."""
 T = TypeVar("T")
@@ -109,9 +108,7 @@ class Runner(ABC):
         load = self._load
         choose = self.operations(phase)
         # What is there by now stays: a collector that walks over it in the midst of a phase is measured as a stall.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*_GC_THRESHOLDS)
+        settle_garbage_collector()
         recorder = self._recorder = Recorder(phase, load.window_s)
         if load.rate_per_s:
             # The processes take turns: together they keep the schedule that one alone would keep.

@@ -12,13 +12,13 @@ that compete with what is measured.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from typing import Any, BinaryIO, Final, Literal
 
 import msgspec
 import uvloop
 
+from quorate._process import turn_stdout_to_nowhere
 from quorate.bench.checked import CheckedBench, Verdict
 from quorate.bench.job import Job
 from quorate.bench.report import PhaseResult
@@ -133,5 +133,4 @@ if __name__ == "__main__":
         uvloop.run(main(sys.stdout.buffer))
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever started this process is gone. What is left for it would be written once more at exit, and fail loudly.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        turn_stdout_to_nowhere()  # Whoever started this process is gone.

@@ -12,7 +12,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
-import os
 import signal
 import sys
 from typing import Any, NoReturn
@@ -20,6 +19,7 @@ from typing import Any, NoReturn
 import click
 
 from quorate._compiled import BUILD
+from quorate._process import turn_stdout_to_nowhere
 from quorate.cli.exit_codes import ERROR, INTERRUPTED, Ended, exit_code
 from quorate.core.errors import QuorateError
 
@@ -131,8 +131,7 @@ def report(error: QuorateError, as_json: bool) -> None:
 def _reader_went_away() -> int:
     """`quorate keys b | head` is no failure of ours: end as other tools do, without a word."""
     try:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
+        turn_stdout_to_nowhere()
     except (OSError, ValueError):
         return ERROR
     return 128 + signal.SIGPIPE

@@ -15,7 +15,6 @@ the exit code is 0; if it learns that it was removed, the exit code is 1.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import resource
@@ -28,6 +27,7 @@ from typing import Any, cast
 import uvloop
 
 from quorate import __version__
+from quorate._process import settle_garbage_collector
 from quorate.adapters.metrics.facts import Facts
 from quorate.adapters.metrics.registry import Metrics
 from quorate.adapters.runtime.system import LoopScheduler, SystemClock, SystemRng
@@ -56,7 +56,6 @@ from quorate.server.supervision import Supervision
 DRAIN_MS = 2_000
 FILES_WANTED = CLIENT_CONNECTIONS_MAX + HTTP_CONNECTIONS_MAX + PEER_CONNECTIONS_MAX + 2_048
 """Descriptors: all connections that the limits allow, and plenty for the store (hard case 34)."""
-_GC_THRESHOLDS = (50_000, 50, 100)
 """What requests allocate dies by reference counting; the collector only has to find the rare cycle."""
 
 log = logging.getLogger("quorate.server")
@@ -396,13 +395,6 @@ def raise_file_limit() -> int:
     if wanted < FILES_WANTED:
         log.warning("only %d files may be open at once, %d are wanted; raise it with `ulimit -n`", wanted, FILES_WANTED)
     return wanted
-
-
-def settle_garbage_collector() -> None:
-    """Everything made so far lives as long as the process: the collector need never look at it again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def _log_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
