@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -22,7 +21,7 @@ from random import Random
 from typing import Any
 
 import uvloop
-from local_nodes import Nodes, running, say
+from local_nodes import Nodes, cpu_s, running, say
 
 import quorate.aio
 from quorate.bench.distributions import scrambled_zipfian, uniform
@@ -112,7 +111,8 @@ async def rates_of(bucket: Any, numbers: Iterator[int], seconds: float, warm_up_
 
 
 async def rate(act: Callable[[], Awaitable[None]], seconds: float) -> float:
-    until = time.monotonic() + seconds
+    began = time.monotonic()
+    until = began + seconds
     done = 0
 
     async def worker() -> None:
@@ -122,7 +122,7 @@ async def rate(act: Callable[[], Awaitable[None]], seconds: float) -> float:
             done += 1
 
     await asyncio.gather(*(worker() for _ in range(WORKERS)))
-    return done / seconds if seconds else 0.0
+    return done / (time.monotonic() - began)
 
 
 async def write_all(bucket: Any, numbers: Iterable[int]) -> None:
@@ -143,18 +143,13 @@ async def write_for_a_while(nodes: Nodes, keys: int, seconds: float) -> None:
 async def settle(nodes: Nodes) -> float:
     """Wait until the node has merged its tables and takes next to no processor time; seconds."""
     began = time.monotonic()
-    used_s = cpu_s(nodes)
+    used_s = cpu_s(nodes.pid(1))
     while time.monotonic() - began < SETTLED_WITHIN_S:
         await asyncio.sleep(1)
-        before_s, used_s = used_s, cpu_s(nodes)
+        before_s, used_s = used_s, cpu_s(nodes.pid(1))
         if used_s - before_s < 0.1:
             return time.monotonic() - began
     raise SystemExit("the node is still busy, long after everything was written")
-
-
-def cpu_s(nodes: Nodes) -> float:
-    fields = Path(f"/proc/{nodes.pid(1)}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_bytes(nodes: Nodes, field: str = "VmRSS") -> int:

@@ -11,7 +11,6 @@ Needs `perf` and compiled modules (`make compile`): in the interpreter's frames 
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
 import subprocess
@@ -20,7 +19,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from local_nodes import Load, Nodes, running, say
+from local_nodes import Load, Nodes, cpu_s, running, say
 
 from quorate import _compiled
 
@@ -40,7 +39,6 @@ LAYERS: dict[str, str] = {
 }
 ENGINE = "engine: RocksDB"
 _FRAME = re.compile(r"^\s*[0-9a-f]+ (\S+) \((.*)\)$")
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -85,11 +83,6 @@ def measure(nodes: Nodes, workload: str, seconds: int, concurrency: int, folder:
         say(f"  {title}: {microseconds:.1f} us")
         for layer, share in shares(data).items():
             say(f"    {microseconds * share:6.1f} us  {share:6.1%}  {layer}")
-
-
-def cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
 def record(pid: int, seconds: int, data: Path) -> subprocess.Popen[bytes]:

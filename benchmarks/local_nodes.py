@@ -179,3 +179,12 @@ def wait_for_no_hints(nodes: Nodes, timeout_s: float) -> float:
                 return waited_s
         time.sleep(0.1)
     return float("inf")
+
+
+def cpu_s(pid: int) -> float:
+    """CPU time that a process has used, with all its threads."""
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        raise SystemExit(f"process {pid} has ended under load") from None
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")

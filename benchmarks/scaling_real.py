@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from compare import free_base_port
+from local_nodes import cpu_s
 from scaling_figures import Real, noise_of_choice, noise_of_keys, spread
 
 from quorate.bench.results import Phase, read_results
@@ -38,7 +39,6 @@ STOP_MAX_S = 30.0
 KEYS_PER_S_MIN = 500
 """A load that writes its keys slower than this is given up."""
 SAMPLE_INTERVAL_S = 0.1
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 REQUESTS = re.compile(r'^quorate_requests_total\{kind="(?:get|put)",result="\w+"\} (\S+)$', re.MULTILINE)
 
 
@@ -172,15 +172,6 @@ def run_load(folder: Path, members: list[UpNode], keys: int, load: Load) -> list
     if bench.returncode:
         raise SystemExit(f"the load failed or took too long: {(folder / 'bench').read_text()[-2000:]}")
     return samples
-
-
-def cpu_s(pid: int) -> float:
-    """CPU time that a process has used, with all its threads."""
-    try:
-        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:
-        raise SystemExit(f"process {pid} has ended under load") from None
-    return (int(after_name[11]) + int(after_name[12])) / TICKS_PER_S
 
 
 def coordinated(members: list[UpNode]) -> dict[str, int]:

@@ -8,7 +8,7 @@ import sys
 from typing import Final
 
 _GC_THRESHOLDS: Final = (50_000, 50, 100)
-"""So rare that the requests of one turn do not set it off: what they make is freed by its references."""
+"""What requests allocate dies by reference counting; the collector only has to find the rare cycle."""
 
 
 def settle_garbage_collector() -> None:

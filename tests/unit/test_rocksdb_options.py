@@ -70,9 +70,24 @@ def test_several_small_memtables_make_one_table(tmp_path: Path) -> None:
 def test_what_flushes_write_is_limited(tmp_path: Path) -> None:
     """A flush that may write as fast as it can takes a core for half a second, at all replicas at once."""
     RocksDbEngine(tmp_path, lambda call: call()).close()
-    (line,) = [line for line in (tmp_path / DATABASE_NAME / "LOG").open() if "Options.rate_limiter:" in line]
-    assert "(nil)" not in line
-    assert int(line.split()[-1], 16)
+    (limiter,) = options_of(tmp_path, "rate_limiter")
+    assert limiter != "(nil)"
+    assert int(limiter, 16)
+
+
+def test_every_memtable_has_a_filter_of_whole_keys(tmp_path: Path) -> None:
+    """Without one a get looks into each memtable before it comes to the tables."""
+    RocksDbEngine(tmp_path, lambda call: call()).close()
+    assert all(float(ratio) > 0 for ratio in options_of(tmp_path, "memtable_prefix_bloom_size_ratio"))
+    assert set(options_of(tmp_path, "memtable_whole_key_filtering")) == {"1"}
+
+
+def options_of(path: Path, name: str) -> list[str]:
+    """What RocksDB says that it runs with: of the database, or of each space."""
+    lines = (path / DATABASE_NAME / "LOG").read_text().splitlines()
+    found = [line.split()[-1] for line in lines if f"Options.{name}:" in line]
+    assert found
+    return found
 
 
 def events_of(path: Path) -> list[dict[str, Any]]:

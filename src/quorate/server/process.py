@@ -56,7 +56,6 @@ from quorate.server.supervision import Supervision
 DRAIN_MS = 2_000
 FILES_WANTED = CLIENT_CONNECTIONS_MAX + HTTP_CONNECTIONS_MAX + PEER_CONNECTIONS_MAX + 2_048
 """Descriptors: all connections that the limits allow, and plenty for the store (hard case 34)."""
-"""What requests allocate dies by reference counting; the collector only has to find the rare cycle."""
 
 log = logging.getLogger("quorate.server")
 

@@ -18,8 +18,9 @@ more than one shard of the cache keeps, and would be read again for every get.
 
 Memtables are small, and four go into one flush. To find a record's place in the list of one with 64 MiB took an eighth
 of a node's time under puts, most of it spent waiting for memory; with 16 MiB, three stores on two cores write a record
-in 3.1 instead of 4.4 us. Flushed one by one they would make many small tables, and more merges. Each has a bloom
-filter, so that a get seldom looks into more than one of them.
+in 3.1 instead of 4.4 µs. Flushed one by one they would make many small tables, and more merges. Each has a bloom
+filter, so that a get seldom looks into more than one of them: with three, a get of a small record that is in a table
+takes 4 µs instead of 12.
 
 What flushes and merges write is handed out in portions, every `_PORTION_INTERVAL_US`, and RocksDB itself tunes how much
 that is: a twentieth of the bound as long as that suffices, more when demand stays. So a memtable is flushed in one
@@ -59,7 +60,7 @@ _FAIRNESS: Final = 10
 """Merges get their portion before flushes in one of so many turns. RocksDB's default."""
 _MEMTABLES_IN_BUDGET: Final = 8
 _MEMTABLES_MERGED: Final = 4
-"""How many memtables one flush takes: half of the budget, as a file of its own."""
+"""In one flush, once there are so many: half of the budget."""
 _MEMTABLE_BLOOM_RATIO: Final = 0.02
 """Of a memtable's size: some 15 bits for each of the smallest records."""
 _TABLE_FILE_BYTES: Final = 64 * MIB
